@@ -1,0 +1,1 @@
+"""Decides and keeps durable things: supervisor, ledger, keys and the sealed container."""

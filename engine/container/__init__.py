@@ -1,0 +1,1 @@
+"""The sealed recording file, byte for byte as FORMAT.md has it."""

@@ -1,0 +1,1 @@
+"""Moves bytes between the processes: the ring, the message channel, and what they carry."""
