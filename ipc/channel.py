@@ -1,0 +1,275 @@
+"""A message channel over two pipe descriptors (PROTOCOL.md, "Framing" and "Back-pressure").
+
+Each message is a big-endian u32 length and that many bytes of msgpack. A channel never blocks its
+owner on a peer that does not read: `send` puts into a bounded outbox that a thread of the channel
+writes. `receive` blocks, so it is called from a thread of its own. It is not a server: it knows
+neither calls nor replies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+import time
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+import msgpack
+import msgspec
+
+from ipc import messages
+from ipc.errors import (
+    ChannelClosed,
+    FrameTooLarge,
+    PeerDied,
+    ProtocolError,
+    UnknownVersion,
+)
+from ipc.messages import Hello, Message
+
+__all__ = ["MAX_MESSAGE_BYTES", "Channel", "decode", "encode"]
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_EVENTS = 1024
+MAX_MUST = 65_536
+READ_BYTES = 1 << 16
+HEAD = struct.Struct(">I")
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Frame one message for the wire."""
+    body: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise FrameTooLarge(f"A message of {len(body)} bytes exceeds {MAX_MESSAGE_BYTES}.")
+    return HEAD.pack(len(body)) + body
+
+
+def decode(body: bytes | memoryview, kind: Any) -> Any:
+    """Unpack and validate one message body.
+
+    Args:
+        body: At most MAX_MESSAGE_BYTES of msgpack.
+        kind: The union of message types that may arrive here.
+
+    Raises:
+        ProtocolError: not msgpack, no map, an unknown type, or a field of the wrong kind.
+    """
+    try:
+        value = msgpack.unpackb(body, strict_map_key=False)
+    except (ValueError, RecursionError, TypeError, UnicodeError) as error:
+        raise ProtocolError("The message is no valid msgpack.") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("A message must be a map with a type.")
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except (msgspec.ValidationError, TypeError, RecursionError, OverflowError) as error:
+        raise ProtocolError(f"The message does not fit its type: {error}") from error
+
+
+class Channel(Generic[M]):
+    """One side of a message channel.
+
+    Args:
+        read_fd: Descriptor to read from; owned by the channel from now on.
+        write_fd: Descriptor to write to; owned likewise.
+        accepts: Union of the message types that may arrive.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, accepts: Any) -> None:
+        self._read_fd, self._write_fd = read_fd, write_fd
+        self._accepts = accepts
+        self._buffer = bytearray()
+        self._outbox: deque[Message] = deque()
+        self._state = threading.Condition()
+        self._events = 0
+        self._dropped = 0
+        self._writing = False
+        self._closed = False
+        self._broken = False
+        self._writer = threading.Thread(target=self._write_loop, name="channel", daemon=True)
+        self._writer.start()
+
+    # --- sending ------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Queue one message; returns at once.
+
+        Raises:
+            ChannelClosed: this side closed the channel.
+            PeerDied: the peer is gone, or has read nothing for 65,536 messages.
+        """
+        with self._state:
+            if self._closed:
+                raise ChannelClosed("The channel is closed.")
+            if self._broken or len(self._outbox) >= MAX_MUST:
+                raise PeerDied("The other side of the channel does not read any more.")
+            self._enqueue(message)
+            self._state.notify_all()
+
+    def _enqueue(self, message: Message) -> None:
+        if message.delivery == "newest":
+            for at, queued in enumerate(self._outbox):
+                if type(queued) is type(message):
+                    self._outbox[at] = message
+                    return
+        elif message.delivery == "event":
+            if self._events >= MAX_EVENTS:
+                self._dropped += 1
+                return
+            self._events += 1
+        self._outbox.append(message)
+
+    def send_quietly(self, message: Message) -> bool:
+        """Queue one message, or return False when nobody is there to read it."""
+        try:
+            self.send(message)
+        except (ChannelClosed, PeerDied):
+            return False
+        return True
+
+    def greet(self, role: str, software: str) -> None:
+        """Send this side's Hello."""
+        self.send(
+            Hello(
+                major=messages.PROTOCOL_MAJOR,
+                minor=messages.PROTOCOL_MINOR,
+                role=role,
+                software=software,
+            )
+        )
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything queued was handed to the pipe; False if it was not in time."""
+        deadline = time.monotonic() + timeout_s
+        with self._state:
+            while (self._outbox or self._writing) and not self._broken:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._state.wait(left)
+            return not self._broken
+
+    def _write_loop(self) -> None:
+        while True:
+            with self._state:
+                while not self._outbox and not self._closed:
+                    self._state.wait()
+                if not self._outbox:
+                    return
+                message = self._next_message()
+                self._writing = True
+            sent = self._write(message)
+            with self._state:
+                self._writing = False
+                if not sent:
+                    self._broken = True
+                    self._outbox.clear()
+                self._state.notify_all()
+            if not sent:
+                return
+
+    def _next_message(self) -> Message:
+        message = self._outbox.popleft()
+        if message.delivery == "event":
+            self._events -= 1
+            if self._dropped and not self._events:
+                lost, self._dropped = self._dropped, 0
+                self._events += 1
+                self._outbox.append(
+                    messages.Event(
+                        kind="events_dropped",
+                        host_ns=time.perf_counter_ns(),
+                        text=f"{lost} events were not read in time",
+                        details={"count": lost},
+                    )
+                )
+        return message
+
+    def _write(self, message: Message) -> bool:
+        try:
+            view = memoryview(encode(message))
+            while view:
+                view = view[os.write(self._write_fd, view) :]
+        except (OSError, FrameTooLarge):
+            return False
+        return True
+
+    # --- receiving ----------------------------------------------------------------------------
+
+    def receive(self) -> M:
+        """Wait for the next message.
+
+        Raises:
+            PeerDied: the other side closed or died.
+            FrameTooLarge: a longer message than allowed was announced; the channel is unusable.
+            ProtocolError: one malformed message; the next one can still be received.
+        """
+        size = int.from_bytes(self._take(HEAD.size), "big")
+        if size > MAX_MESSAGE_BYTES:
+            raise FrameTooLarge(
+                f"A message of {size} bytes was announced; at most {MAX_MESSAGE_BYTES} are taken.",
+                hint="Each message is a big-endian u32 length and msgpack: see PROTOCOL.md.",
+            )
+        message: M = decode(self._take(size), self._accepts)
+        return message
+
+    def receive_hello(self) -> Hello:
+        """Wait for the peer's Hello, which must come first.
+
+        Raises:
+            UnknownVersion: another major version.
+            ProtocolError: the first message is something else.
+        """
+        message: object = self.receive()
+        if not isinstance(message, Hello):
+            raise ProtocolError("The first message must be hello.", hint="See PROTOCOL.md.")
+        if message.major != messages.PROTOCOL_MAJOR:
+            raise UnknownVersion(
+                f"The peer speaks protocol {message.major}, this side {messages.PROTOCOL_MAJOR}.",
+                hint="Install the same sealrec version on both sides.",
+            )
+        return message
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            try:
+                data = os.read(self._read_fd, READ_BYTES)
+            except OSError as error:
+                raise PeerDied("The channel cannot be read any more.") from error
+            if not data:
+                raise PeerDied("The other side closed the channel.")
+            self._buffer += data
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    # --- closing ------------------------------------------------------------------------------
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Write what is queued, for at most ``timeout_s``, and close; may be called again.
+
+        The read side is closed by the caller's reader having ended: a descriptor that another
+        thread still reads is left to that thread's end of file.
+        """
+        with self._state:
+            if self._closed:
+                return
+        self.flush(timeout_s)
+        with self._state:
+            self._closed = True
+            if self._writing:
+                self._broken = True  # the peer does not read; the daemon thread may stay behind
+            self._state.notify_all()
+        self._writer.join(timeout_s)
+        if not self._writer.is_alive():  # else the number could be reused under its pending write
+            with contextlib.suppress(OSError):
+                os.close(self._write_fd)
+
+    def close_read(self) -> None:
+        """Close the read side; only after `receive` has ended for good."""
+        with contextlib.suppress(OSError):
+            os.close(self._read_fd)

@@ -1,0 +1,359 @@
+"""Every message between the processes, as typed structs (PROTOCOL.md).
+
+The same framing carries all of them, over the controller's stdin/stdout and over the workers'
+pipes. Unknown fields are ignored, unknown types are a ``ProtocolError``; versions are agreed in
+``Hello``. Nothing here reads or writes a pipe: that is ``channel``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+
+__all__ = [
+    "PROTOCOL_MAJOR",
+    "PROTOCOL_MINOR",
+    "Control",
+    "Delivery",
+    "EncoderStatus",
+    "EndStream",
+    "EpochMapped",
+    "Event",
+    "Failure",
+    "FinishRecording",
+    "FragmentDurable",
+    "FramesLost",
+    "FromCapture",
+    "FromController",
+    "FromEncoder",
+    "GetStatus",
+    "Hello",
+    "Message",
+    "OpenPart",
+    "OpenSource",
+    "PartFailed",
+    "PartNeeded",
+    "PartOpened",
+    "PartSealed",
+    "Reply",
+    "Shutdown",
+    "SourceOpened",
+    "StartRecording",
+    "Status",
+    "StopRecording",
+    "StreamEnded",
+    "BeginStream",
+    "ToCapture",
+    "ToController",
+    "ToEncoder",
+    "WorkerStatus",
+]
+
+PROTOCOL_MAJOR = 1
+PROTOCOL_MINOR = 0
+
+Delivery = Literal["newest", "event", "must"]
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="type"):
+    """Root of all messages; ``type`` on the wire is the class name in snake case.
+
+    ``delivery`` says what the sender's outbox does when the peer does not read: ``newest`` keeps
+    only the last one, ``event`` queues up to 1,024 and then collapses, ``must`` is never dropped.
+    """
+
+    delivery: ClassVar[Delivery] = "must"
+
+
+# --- both directions -------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """First message of either side; another major version is refused."""
+
+    major: Count
+    minor: Count = 0
+    role: Text = ""
+    software: Text = ""
+
+
+class Failure(Message, frozen=True, tag="failure"):
+    """Something that went wrong, with its stable code (PROTOCOL.md, "Error codes")."""
+
+    code: Text
+    message: Text
+    hint: Text = ""
+
+
+# --- controller -> engine --------------------------------------------------------------------
+
+
+class StartRecording(Message, frozen=True, tag="start"):
+    """Start a recording; answered when frames can be recorded."""
+
+    call: Count
+    config: dict[str, Any]
+
+    def __repr__(self) -> str:
+        # The configuration may carry a password.
+        return f"StartRecording(call={self.call})"
+
+
+class StopRecording(Message, frozen=True, tag="stop"):
+    """Stop and seal; answered with the balance sheet when the file is sealed."""
+
+    call: Count
+
+
+class GetStatus(Message, frozen=True, tag="get_status"):
+    """Ask for the present status."""
+
+    call: Count
+
+
+class Shutdown(Message, frozen=True, tag="shutdown"):
+    """Stop a running recording, seal it, and leave."""
+
+    call: Count = 0
+
+
+# --- engine -> controller --------------------------------------------------------------------
+
+
+class Reply(Message, frozen=True, tag="reply"):
+    """The answer to one call: a result, or an error."""
+
+    call: Count
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
+
+
+class Status(Message, frozen=True, tag="status"):
+    """The engine's state, five times a second; only the newest is kept for a slow reader."""
+
+    delivery: ClassVar[Delivery] = "newest"
+    status: dict[str, Any]
+
+
+class Event(Message, frozen=True, tag="event"):
+    """Something that happened, once."""
+
+    delivery: ClassVar[Delivery] = "event"
+    kind: Text
+    host_ns: Count
+    text: Text = ""
+    details: dict[str, Any] = {}
+
+
+# --- engine -> capture -----------------------------------------------------------------------
+
+
+class OpenSource(Message, frozen=True, tag="open_source"):
+    """Open the source named in ``spec`` (workers/sources/source.py)."""
+
+    spec: dict[str, Any]
+    policy: Literal["drop", "block"]
+
+
+class BeginStream(Message, frozen=True, tag="begin_stream"):
+    """The ring is allocated and the file is open: deliver frames from now on."""
+
+    max_frames: Count | None = None
+
+
+class EndStream(Message, frozen=True, tag="end_stream"):
+    """Stop the source; everything published stays in the ring."""
+
+
+# --- capture -> engine -----------------------------------------------------------------------
+
+
+class SourceOpened(Message, frozen=True, tag="source_opened"):
+    """The source is open and says what it will deliver."""
+
+    width_px: Annotated[int, msgspec.Meta(ge=1, le=65536)]
+    height_px: Annotated[int, msgspec.Meta(ge=1, le=65536)]
+    pixel_format: Text
+    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=100_000)]
+    camera: dict[str, str] = {}
+
+
+class StreamEnded(Message, frozen=True, tag="stream_ended"):
+    """No more frames from this source; ``published`` is the ring's cursor at its end."""
+
+    published: Count
+    reason: Text
+
+
+class WorkerStatus(Message, frozen=True, tag="worker_status"):
+    """A worker's own measure of itself; also its heartbeat."""
+
+    delivery: ClassVar[Delivery] = "newest"
+    cpu_s: float
+    pss_bytes: Count
+    private_bytes: Count
+    descriptors: Count
+    threads: Count
+    detail: dict[str, Any] = {}
+
+
+# --- engine -> encoder -----------------------------------------------------------------------
+
+
+class OpenPart(Message, frozen=True, tag="open_part"):
+    """Open the next part of a recording with a header that the engine has built.
+
+    Attributes:
+        path: Final name of the part.
+        header: 4096 bytes, state open (FORMAT.md).
+        dek: The data key; exists on this pipe and in locked memory only.
+        video: Encoder settings (workers/codecs/spec.py).
+        frame: Width, height, pixel format and rate expected of the ring.
+        session: The session table's content.
+        host_origin_ns: Host time of the recording's first frame, None if none was written yet.
+        epoch_offsets: ``[epoch, offset_ns]``: media time = camera time + offset.
+        previous: Ledger snapshot of the parts before this one.
+    """
+
+    index: Count
+    path: str
+    header: bytes
+    dek: bytes
+    video: dict[str, Any]
+    frame: dict[str, Any]
+    session: dict[str, Any]
+    host_origin_ns: int | None = None
+    epoch_offsets: list[tuple[int, int]] = []
+    previous: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        # The data key must not reach a log by way of a message's repr.
+        return f"OpenPart(index={self.index}, path={self.path!r})"
+
+
+class FinishRecording(Message, frozen=True, tag="finish_recording"):
+    """Drain the ring up to ``through`` (a cursor), seal the last part, and say so."""
+
+    through: Count
+    previous: dict[str, Any] = {}
+
+
+# --- encoder -> engine -----------------------------------------------------------------------
+
+
+class PartOpened(Message, frozen=True, tag="part_opened"):
+    """The part's header and preamble are durable and its encoder is open."""
+
+    index: Count
+    path: str
+    encoder: Text
+    hardware: bool
+    settings: dict[str, str] = {}
+
+
+class EpochMapped(Message, frozen=True, tag="epoch_mapped"):
+    """An epoch's place on the recording's time line; a successor must use the same."""
+
+    epoch: Count
+    offset_ns: int
+    host_origin_ns: int
+
+
+class FragmentDurable(Message, frozen=True, tag="fragment_durable"):
+    """One fragment lies on the disk, and its header checkpoint too.
+
+    Attributes:
+        rows: ``[first_seq, last_seq, epoch, first_id, last_id]``: runs of written frames.
+        lost: Loss rows as in FORMAT.md.
+        committed: The ring's committed cursor after it.
+    """
+
+    part: Count
+    committed: Count
+    rows: list[tuple[int, int, int, int, int]]
+    lost: list[list[Any]]
+    pts_end: int
+    file_bytes: Count
+    bytes_written: Count
+    write_s: float
+    sync_s: float
+    latency_s: float | None = None
+
+
+class FramesLost(Message, frozen=True, tag="frames_lost"):
+    """Losses that no file can hold any more (the disk takes nothing); rows as in FORMAT.md."""
+
+    part: Count
+    lost: list[list[Any]]
+
+
+class PartNeeded(Message, frozen=True, tag="part_needed"):
+    """The frames changed in size or format; the part was sealed and the next one is wanted."""
+
+    width_px: Count
+    height_px: Count
+    pixel_format: Text
+
+
+class PartSealed(Message, frozen=True, tag="part_sealed"):
+    """A part is sealed under its final name."""
+
+    index: Count
+    path: str
+    size_bytes: Count
+    chunk_count: Count
+    generation: Count
+    header_mac: bytes
+    duration_pts: int
+    last: bool
+    totals: dict[str, int] = {}
+
+
+class PartFailed(Message, frozen=True, tag="part_failed"):
+    """A part cannot go on; ``resolved`` says whether it was sealed all the same."""
+
+    index: Count
+    code: Text
+    message: Text
+    hint: Text = ""
+    sealed: bool = False
+
+
+class EncoderStatus(Message, frozen=True, tag="encoder_status"):
+    """The encoder's live figures, with its heartbeat."""
+
+    delivery: ClassVar[Delivery] = "newest"
+    fps: float
+    encoded: Count
+    queue_bytes: Count
+    queue_items: Count
+    stall_s: float
+    encode_ms: float
+    convert_ms: float
+
+
+Control = Hello | Failure
+FromController = Hello | StartRecording | StopRecording | GetStatus | Shutdown
+ToController = Hello | Failure | Reply | Status | Event
+ToCapture = Hello | OpenSource | BeginStream | EndStream | Shutdown
+FromCapture = Hello | Failure | SourceOpened | StreamEnded | WorkerStatus | Event
+ToEncoder = Hello | OpenPart | FinishRecording | Shutdown
+FromEncoder = (
+    Hello
+    | Failure
+    | PartOpened
+    | EpochMapped
+    | FragmentDurable
+    | FramesLost
+    | PartNeeded
+    | PartSealed
+    | PartFailed
+    | EncoderStatus
+    | WorkerStatus
+    | Event
+)
