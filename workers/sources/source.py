@@ -1,0 +1,227 @@
+"""What a frame source is, and how one is opened from its address.
+
+A source delivers frames, ids and times; it keeps no account. Epochs, gaps between ids and every
+count of the ledger live in the sink (workers/capture.py), once for all sources. This module imports
+no picture library and no camera SDK: `open_source` loads the one module that the address names.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.errors import ConfigError
+from ipc.frame import PixelFormat
+
+__all__ = [
+    "FrameSink",
+    "Pixels",
+    "Source",
+    "SourceInfo",
+    "SourceSpec",
+    "SourceStatistics",
+    "open_source",
+    "wait_until",
+]
+
+Pixels = npt.NDArray[np.uint8]
+
+# Event.wait is as coarse as the system's timer (15.6 ms on Windows); time.sleep is not.
+STOP_CHECK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What was asked for; None leaves the choice to the source.
+
+    Attributes:
+        url: ``synthetic[:scene|:chart]``, ``file:PATH`` or ``vimba[:ID]``.
+        width: Frame width in pixels.
+        height: Frame height in pixels.
+        rate_hz: Frames per second.
+        pixel_format: Format of the delivered frames.
+        frames: The source ends by itself after this many ids, lost ones counted too.
+        realtime: True paces frames as a camera would; False delivers as fast as the sink takes.
+    """
+
+    url: str
+    width: int | None = None
+    height: int | None = None
+    rate_hz: float | None = None
+    pixel_format: PixelFormat | None = None
+    frames: int | None = None
+    realtime: bool = True
+
+    @property
+    def kind(self) -> str:
+        """The part of the address before the first colon."""
+        return self.url.partition(":")[0]
+
+    @property
+    def target(self) -> str:
+        """The part of the address behind the first colon, empty if there is none."""
+        return self.url.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What an opened source will deliver.
+
+    Attributes:
+        width_px: Frame width.
+        height_px: Frame height.
+        pixel_format: Format of every frame.
+        rate_hz: Nominal frames per second.
+        camera: Model, serial and settings, as read back and as shown in the session table.
+        clock: What ``camera_ns`` counts.
+    """
+
+    width_px: int
+    height_px: int
+    pixel_format: PixelFormat
+    rate_hz: float
+    camera: dict[str, str] = field(default_factory=dict)
+    clock: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatistics:
+    """Counts of one source since it was opened, for status and tests; the ledger is the sink's.
+
+    Attributes:
+        published: Frames handed to the sink.
+        refused: Frames the sink did not take.
+        missed: Ids the source itself never delivered (a deadline missed, an id the camera skipped).
+        incomplete: Frames that arrived damaged.
+        max_late_ns: Longest time from a frame's due time to its hand-over; 0 if not paced.
+    """
+
+    published: int = 0
+    refused: int = 0
+    missed: int = 0
+    incomplete: int = 0
+    max_late_ns: int = 0
+
+
+class FrameSink(Protocol):
+    """Where a source puts its frames. All calls come from one thread at a time."""
+
+    def acquire(
+        self,
+        frame_id: int,
+        camera_ns: int,
+        *,
+        width_px: int,
+        height_px: int,
+        pixel_format: PixelFormat,
+    ) -> npt.NDArray[Any] | None:
+        """Ask for room for one frame.
+
+        Args:
+            frame_id: The camera's own id, growing.
+            camera_ns: Start of exposure on the camera's clock.
+            width_px: Width of this frame.
+            height_px: Height of this frame.
+            pixel_format: Format of this frame.
+
+        Returns:
+            Writable uint8 view of shape ``pixel_format.shape(width_px, height_px)`` to fill, then
+            `publish`. None: the frame was refused and is already counted; go on with the next.
+        """
+        ...
+
+    def publish(self) -> None:
+        """Hand over the frame acquired last."""
+        ...
+
+    def incomplete(self, frame_id: int, camera_ns: int) -> None:
+        """Report a frame that arrived damaged; it is never encoded."""
+        ...
+
+    def missed(self, first_id: int, last_id: int) -> None:
+        """Report ids that never came and that no later frame will reveal as a gap."""
+        ...
+
+
+class Source(Protocol):
+    """A camera or what stands in for one."""
+
+    def open(self) -> SourceInfo:
+        """Open the source and read back what it will deliver.
+
+        Raises:
+            ConfigError: The wish cannot be met.
+            CameraError: There is nothing to open, or it does not answer.
+        """
+        ...
+
+    def run(self, sink: FrameSink, stop: threading.Event) -> str:
+        """Deliver frames until done or stopped.
+
+        Returns:
+            Why it ended: ``limit``, ``end``, ``stopped``, ``camera_lost`` or ``source_error: ...``.
+        """
+        ...
+
+    def statistics(self) -> SourceStatistics:
+        """Counts so far; may be called from another thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. A second call does nothing."""
+        ...
+
+
+def open_source(spec: SourceSpec) -> Source:
+    """Return the source that ``spec.url`` names; nothing is opened yet.
+
+    Raises:
+        ConfigError: Unknown address, or a size, rate or limit that is not positive.
+    """
+    _refuse_impossible(spec)
+    if spec.kind == "synthetic":
+        from workers.sources.synthetic import SyntheticSource
+
+        return SyntheticSource(spec, pattern=spec.target or "scene")
+    if spec.kind == "file":
+        from workers.sources.file import FileSource
+
+        return FileSource(spec)
+    if spec.kind == "vimba":
+        from workers.sources.vimba import VimbaSource
+
+        return VimbaSource(spec)
+    raise ConfigError(
+        f"There is no source {spec.url!r}.",
+        hint="Use synthetic, file:PATH or vimba[:ID].",
+    )
+
+
+def wait_until(due_ns: int, stop: threading.Event) -> bool:
+    """Sleep until ``due_ns`` on the clock of ``time.perf_counter_ns``.
+
+    Returns:
+        False if ``stop`` was set meanwhile (seen within 50 ms).
+    """
+    while (left_ns := due_ns - time.perf_counter_ns()) > 0:
+        if stop.is_set():
+            return False
+        time.sleep(min(left_ns / 1e9, STOP_CHECK_S))
+    return not stop.is_set()
+
+
+def _refuse_impossible(spec: SourceSpec) -> None:
+    named = {
+        "width": spec.width,
+        "height": spec.height,
+        "rate": spec.rate_hz,
+        "number of frames": spec.frames,
+    }
+    for name, value in named.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(f"The {name} must be greater than zero, not {value}.")
