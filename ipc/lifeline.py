@@ -8,21 +8,25 @@ here: what a worker does about it.
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ipc import osdep
 from ipc.channel import Channel
 from ipc.errors import ChannelError, PeerDied, ProtocolError
-from ipc.messages import Failure, Message
+from ipc.messages import Failure, Message, WorkerStatus
 from ipc.ring import RingHandles
 
-__all__ = ["LIFELINE_LOST", "Lifeline", "WorkerArguments", "worker_command"]
+__all__ = ["LIFELINE_LOST", "Lifeline", "SelfMeasure", "WorkerArguments", "worker_command"]
 
 LIFELINE_LOST = object()
+MEMORY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,6 @@ class Lifeline:
         self.channel: Channel[Message] = Channel(read, write, accepts)
         self.inbox: queue.Queue[Any] = queue.Queue()
         self.lost = threading.Event()
-        self.wake: list[threading.Event] = []
         self.channel.greet(role, "")
         threading.Thread(target=self._read, name="lifeline", daemon=True).start()
 
@@ -99,6 +102,28 @@ class Lifeline:
             pass  # whatever ended the stream, the supervisor cannot be heard any more
         self.lost.set()
         self.inbox.put(LIFELINE_LOST)
+
+
+class SelfMeasure:
+    """A worker's own figures; nobody else may read them, since workers are non-dumpable."""
+
+    def __init__(self) -> None:
+        self._memory = osdep.own_memory()
+        self._measured = time.monotonic()
+
+    def status(self, detail: dict[str, Any]) -> WorkerStatus:
+        """Figures for a heartbeat; memory, whose count walks all pages, at most every 5 s."""
+        if time.monotonic() - self._measured > MEMORY_EVERY_S:
+            self._memory, self._measured = osdep.own_memory(), time.monotonic()
+        times = os.times()
+        return WorkerStatus(
+            cpu_s=times.user + times.system,
+            pss_bytes=self._memory.pss_bytes,
+            private_bytes=self._memory.private_bytes,
+            descriptors=self._memory.descriptors,
+            threads=threading.active_count(),
+            detail=detail,
+        )
 
 
 def _descriptor(number: int, flags: int) -> int:
