@@ -99,6 +99,18 @@ class Loss:
     first_host_ns: int
     last_host_ns: int
 
+    @classmethod
+    def of(cls, stamp: FrameStamp, loss_class: LossClass) -> Loss:
+        """The loss of one frame."""
+        return cls(
+            loss_class,
+            stamp.epoch,
+            stamp.frame_id,
+            stamp.frame_id,
+            stamp.host_ns,
+            stamp.host_ns,
+        )
+
     @property
     def frames(self) -> int:
         """Number of frames named by this row."""

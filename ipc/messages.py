@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from ipc.frame import Loss, LossClass
+
 __all__ = [
     "PROTOCOL_MAJOR",
     "PROTOCOL_MINOR",
@@ -29,6 +31,7 @@ __all__ = [
     "FromEncoder",
     "GetStatus",
     "Hello",
+    "LossRow",
     "Message",
     "OpenPart",
     "OpenSource",
@@ -67,6 +70,44 @@ class Message(msgspec.Struct, frozen=True, tag_field="type"):
     """
 
     delivery: ClassVar[Delivery] = "must"
+
+
+class LossRow(msgspec.Struct, frozen=True, array_like=True):
+    """A loss as FORMAT.md writes it: class, epoch, first and last id, first and last host time."""
+
+    label: Text
+    epoch: Count
+    first_id: Count | None
+    last_id: Count | None
+    first_host_ns: int
+    last_host_ns: int
+
+    @classmethod
+    def of(cls, loss: Loss) -> LossRow:
+        """The row of a loss."""
+        return cls(
+            loss.loss_class.label,
+            loss.epoch,
+            loss.first_id,
+            loss.last_id,
+            loss.first_host_ns,
+            loss.last_host_ns,
+        )
+
+    def loss(self) -> Loss:
+        """The loss of a row.
+
+        Raises:
+            KeyError: no such class.
+        """
+        return Loss(
+            LossClass[self.label.upper()],
+            self.epoch,
+            self.first_id,
+            self.last_id,
+            self.first_host_ns,
+            self.last_host_ns,
+        )
 
 
 # --- both directions -------------------------------------------------------------------------
@@ -268,28 +309,36 @@ class FragmentDurable(Message, frozen=True, tag="fragment_durable"):
     """One fragment lies on the disk, and its header checkpoint too.
 
     Attributes:
-        rows: ``[first_seq, last_seq, epoch, first_id, last_id]``: runs of written frames.
+        rows: ``[first_seq, last_seq, epoch, first_id]``: runs of written frames.
         lost: Loss rows as in FORMAT.md.
         committed: The ring's committed cursor after it.
+        pts_end: Where the fragment ends, 90 kHz.
+        file_bytes: Size of the part's file now.
+        write_s: Time spent in write.
+        sync_s: Time spent in fdatasync, the header's included.
+        first_host_ns: Arrival of its first frame; None without frames.
+        last_host_ns: Arrival of its last frame.
+        durable_ns: When it was durable, on the same clock.
     """
 
     part: Count
     committed: Count
-    rows: list[tuple[int, int, int, int, int]]
-    lost: list[list[Any]]
+    rows: list[tuple[int, int, int, int]]
+    lost: list[LossRow]
     pts_end: int
     file_bytes: Count
-    bytes_written: Count
     write_s: float
     sync_s: float
-    latency_s: float | None = None
+    first_host_ns: int | None = None
+    last_host_ns: int | None = None
+    durable_ns: int = 0
 
 
 class FramesLost(Message, frozen=True, tag="frames_lost"):
     """Losses that no file can hold any more (the disk takes nothing); rows as in FORMAT.md."""
 
     part: Count
-    lost: list[list[Any]]
+    lost: list[LossRow]
 
 
 class PartNeeded(Message, frozen=True, tag="part_needed"):
@@ -309,7 +358,7 @@ class PartSealed(Message, frozen=True, tag="part_sealed"):
     chunk_count: Count
     generation: Count
     header_mac: bytes
-    duration_pts: int
+    end_pts: int
     last: bool
     totals: dict[str, int] = {}
 

@@ -156,16 +156,7 @@ class RingSink:
         self._offered(last_id - first_id + 1)
 
     def _lose(self, loss_class: LossClass, stamp: FrameStamp) -> None:
-        self._ring.record_loss(
-            Loss(
-                loss_class,
-                stamp.epoch,
-                stamp.frame_id,
-                stamp.frame_id,
-                stamp.host_ns,
-                stamp.host_ns,
-            )
-        )
+        self._ring.record_loss(Loss.of(stamp, loss_class))
 
     def _offered(self, frames: int) -> None:
         if self._left is not None:

@@ -1,0 +1,342 @@
+"""The encoder's writer thread: encoded bytes go to the disk behind a bounded queue.
+
+A slow or stalled disk fills this queue, tens of seconds of video, before it holds up the encoder.
+The thread owns the part it writes; what it reports is durable: written, synced, and noted in the
+header (FORMAT.md, "Rules of writing"). When the disk takes no more, everything still queued is
+handed back as lost and nothing more is encrypted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from engine.container.tables import FragmentTable, FrameRow, SealTable, SessionTable
+from engine.container.writer import Checkpoint, PartWriter, SealResult
+from engine.ledger import Ledger, WrittenRun
+from ipc.errors import DiskError, SealrecError
+from ipc.frame import Loss, LossClass
+
+__all__ = [
+    "QUEUE_BYTES",
+    "DiskEvents",
+    "DiskStatistics",
+    "DiskThread",
+    "PartPlan",
+    "Piece",
+    "SealedPart",
+    "written_runs",
+]
+
+# At 6.7 Mbit/s this is about a minute of video.
+QUEUE_BYTES = 48 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """A part to be created: where, with which key, and what its first unit holds.
+
+    Attributes:
+        index: Part index.
+        path: Final name.
+        header: 4096 bytes built by the engine.
+        dek: Data key, 32 bytes.
+        init_segment: ftyp and moov.
+        session: Session table.
+        previous: Ledger of the parts before this one.
+    """
+
+    index: int
+    path: Path
+    header: bytes = field(repr=False)
+    dek: bytes = field(repr=False)
+    init_segment: bytes = field(repr=False)
+    session: SessionTable = field(repr=False)
+    previous: Ledger = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One fragment on its way to the disk.
+
+    Attributes:
+        table: Its rows; no frames in a table-only fragment.
+        media: moof and mdat, or nothing.
+        pts: Of its first frame, 90 kHz.
+        duration: Ticks.
+        committed: Ring cursor: everything below is accounted for once this is durable.
+        loss_cursor: The same for the ring's loss log.
+    """
+
+    table: FragmentTable
+    media: bytes = field(repr=False)
+    pts: int
+    duration: int
+    committed: int
+    loss_cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    table: SealTable
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPart:
+    """A part that is sealed.
+
+    Attributes:
+        result: What the container wrote.
+        totals: Frames per class in the recording so far.
+        end_pts: Where its last fragment ends, 90 kHz.
+        last: No other part follows.
+    """
+
+    result: SealResult
+    totals: dict[str, int]
+    end_pts: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatistics:
+    """Backlog of the writer thread.
+
+    Attributes:
+        queue_bytes: Encoded bytes not yet durable.
+        queue_pieces: Fragments not yet durable.
+        stall_s: How long the operation in hand has been running.
+    """
+
+    queue_bytes: int
+    queue_pieces: int
+    stall_s: float
+
+
+class DiskEvents(Protocol):
+    """What the thread reports, from the thread itself."""
+
+    def part_created(self, plan: PartPlan, commitment: bytes) -> None:
+        """The part's header, preamble and first unit are durable."""
+
+    def piece_durable(self, plan: PartPlan, piece: Piece, checkpoint: Checkpoint) -> None:
+        """One fragment is durable."""
+
+    def part_sealed(self, plan: PartPlan, sealed: SealedPart) -> None:
+        """The part is sealed under its final name."""
+
+    def part_failed(self, plan: PartPlan, error: SealrecError, *, sealed: bool) -> None:
+        """The disk takes no more of this part."""
+
+    def pieces_lost(self, plan: PartPlan, losses: Sequence[Loss]) -> None:
+        """Frames that no file holds, named."""
+
+
+class DiskThread:
+    """Writes one part after the other; every public method returns at once."""
+
+    def __init__(self, events: DiskEvents) -> None:
+        self._events = events
+        self._jobs: deque[PartPlan | Piece | _Seal] = deque()
+        self._state = threading.Condition()
+        self._bytes = 0
+        self._began: float | None = None
+        self._leaving = False
+        self._plan: PartPlan | None = None
+        self._writer: PartWriter | None = None
+        self._ledger = Ledger()
+        self._end_pts = 0
+        self.failed = False
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread.start()
+
+    def statistics(self) -> DiskStatistics:
+        """The backlog now."""
+        with self._state:
+            began = self._began
+            pieces = sum(isinstance(job, Piece) for job in self._jobs)
+            stall_s = time.perf_counter() - began if began is not None else 0.0
+            return DiskStatistics(self._bytes, pieces + (began is not None), stall_s)
+
+    def has_room(self) -> bool:
+        """Whether another fragment may be queued without exceeding the bound."""
+        return self._bytes < QUEUE_BYTES
+
+    def create(self, plan: PartPlan) -> None:
+        """Queue the creation of a part."""
+        self._put(plan)
+
+    def write(self, piece: Piece) -> None:
+        """Queue a fragment; ask `has_room` before."""
+        self._bytes += len(piece.media)
+        self._put(piece)
+
+    def seal(self, table: SealTable) -> None:
+        """Queue the seal; totals and parts are filled in from what is durable by then."""
+        self._put(_Seal(table))
+
+    def leave(self, timeout_s: float) -> None:
+        """Finish what is queued and end the thread."""
+        with self._state:
+            self._leaving = True
+            self._state.notify_all()
+        self._thread.join(timeout_s)
+
+    def _put(self, job: PartPlan | Piece | _Seal) -> None:
+        with self._state:
+            self._jobs.append(job)
+            self._state.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._state:
+                while not self._jobs and not self._leaving:
+                    self._state.wait()
+                if not self._jobs:
+                    return
+                job = self._jobs.popleft()
+                self._began = time.perf_counter()
+            self._do(job)
+            with self._state:
+                self._began = None
+                if isinstance(job, Piece):
+                    self._bytes -= len(job.media)
+
+    def _do(self, job: PartPlan | Piece | _Seal) -> None:
+        if isinstance(job, PartPlan):
+            self._plan, self._ledger, self.failed = job, Ledger(), False
+        plan = self._plan
+        assert plan is not None
+        if self.failed:
+            if isinstance(job, Piece):
+                self._events.pieces_lost(plan, as_lost(job))
+            return
+        try:
+            if isinstance(job, PartPlan):
+                self._create(job)
+            elif isinstance(job, Piece):
+                self._write(plan, job)
+            else:
+                self._seal(plan, job)
+        except (SealrecError, OSError) as error:
+            self._fail(plan, job, error)
+
+    def _create(self, plan: PartPlan) -> None:
+        self._writer = PartWriter.create(plan.path, dek=plan.dek, header=plan.header)
+        self._writer.write_init(plan.init_segment, plan.session)
+        self._events.part_created(plan, self._writer.commitment)
+
+    def _write(self, plan: PartPlan, piece: Piece) -> None:
+        assert self._writer is not None
+        checkpoint = self._writer.append(
+            piece.table, piece.media, pts=piece.pts, duration=piece.duration
+        )
+        self._count(piece)
+        self._end_pts = max(self._end_pts, piece.pts + piece.duration)
+        self._events.piece_durable(plan, piece, checkpoint)
+
+    def _count(self, piece: Piece) -> None:
+        for run in written_runs(piece.table.frames):
+            self._ledger.add_written(run)
+        for loss in piece.table.lost:
+            self._ledger.add_lost(loss)
+
+    def _seal(self, plan: PartPlan, job: _Seal) -> None:
+        assert self._writer is not None
+        for loss in job.table.lost:
+            self._ledger.add_lost(loss)
+        recording = Ledger()
+        recording.merge(plan.previous)
+        recording.merge(self._ledger)
+        totals = recording.totals()
+        result = self._writer.seal(
+            replace(
+                job.table, part=self._ledger.totals(), recording=totals, parts=plan.index + 1
+            )
+        )
+        self._writer = None
+        self._events.part_sealed(plan, SealedPart(result, totals, self._end_pts, job.table.last))
+
+    def _fail(
+        self, plan: PartPlan, job: PartPlan | Piece | _Seal, error: SealrecError | OSError
+    ) -> None:
+        """Name what cannot be written; seal the part if its reserve allows it."""
+        self.failed = True
+        if isinstance(error, OSError):
+            error = DiskError(f"{plan.path}: {error.strerror}.", hint="Check the disk.")
+        can_seal = getattr(error, "can_seal", False) and self._writer is not None
+        in_hand = as_lost(job) if isinstance(job, Piece) else []
+        sealed = False
+        if can_seal:
+            if isinstance(job, Piece):  # completed with the reserve's room, so it is durable
+                self._count(job)
+                in_hand = []
+            with self._state:
+                queued = [other for other in self._jobs if isinstance(other, Piece)]
+            pending = tuple(loss for piece in queued for loss in as_lost(piece))
+            try:
+                self._seal(plan, _Seal(SealTable(parts=1, last=True, lost=pending)))
+                sealed = True
+            except (SealrecError, OSError):
+                sealed = False
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+        if in_hand:
+            self._events.pieces_lost(plan, in_hand)
+        self._events.part_failed(plan, error, sealed=sealed)
+
+
+def as_lost(piece: Piece) -> list[Loss]:
+    """A fragment's frames as `write_error` rows, with the losses it would have carried."""
+    losses = list(piece.table.lost)
+    for row in piece.table.frames:
+        last = losses[-1] if losses else None
+        if (
+            last is not None
+            and last.loss_class is LossClass.WRITE_ERROR
+            and last.epoch == row.epoch
+            and last.last_id == row.frame_id - 1
+        ):
+            losses[-1] = Loss(
+                LossClass.WRITE_ERROR,
+                row.epoch,
+                last.first_id,
+                row.frame_id,
+                last.first_host_ns,
+                row.host_ns,
+            )
+        else:
+            losses.append(
+                Loss(
+                    LossClass.WRITE_ERROR,
+                    row.epoch,
+                    row.frame_id,
+                    row.frame_id,
+                    row.host_ns,
+                    row.host_ns,
+                )
+            )
+    return losses
+
+
+def written_runs(rows: Sequence[FrameRow]) -> list[WrittenRun]:
+    """Fold rows of consecutive sequence numbers and ids into runs."""
+    runs: list[WrittenRun] = []
+    for row in rows:
+        last = runs[-1] if runs else None
+        if (
+            last is not None
+            and last.epoch == row.epoch
+            and last.last_seq == row.seq - 1
+            and last.first_id + (row.seq - last.first_seq) == row.frame_id
+        ):
+            runs[-1] = WrittenRun(last.first_seq, row.seq, row.epoch, last.first_id)
+        else:
+            runs.append(WrittenRun(row.seq, row.seq, row.epoch, row.frame_id))
+    return runs
