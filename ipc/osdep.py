@@ -1,0 +1,325 @@
+"""What differs between Linux and Windows: one function per fact, both systems beside each other.
+
+Processes (priority, core dumps, own memory), files (locks, durability, access) and, from
+shared_memory.py, memory without a name and the events that wake a waiting process. Nothing here
+decides anything. The Windows branches are type-checked; they were never run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipc.shared_memory import Mapping, SharedMemory, WakeEvent, memory_fence
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+    import threading
+
+    from ipc import winapi
+else:
+    import ctypes
+    import fcntl
+    import resource
+
+__all__ = [
+    "Mapping",
+    "OwnMemory",
+    "SharedMemory",
+    "WakeEvent",
+    "create_private",
+    "forbid_core_dumps",
+    "is_private",
+    "lock_file",
+    "memory_fence",
+    "own_memory",
+    "read_at",
+    "set_low_priority",
+    "sync_data",
+    "sync_directory",
+    "write_at",
+]
+
+LOW_PRIORITY_NICE = 5
+PR_SET_DUMPABLE = 4  # prctl(2)
+
+if sys.platform == "win32":
+    BELOW_NORMAL_PRIORITY_CLASS = 0x4000
+    SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX = 0x1, 0x2
+    WER_FAULT_REPORTING_FLAG_NOHEAP = 0x1
+    LOCKFILE_FAIL_IMMEDIATELY, LOCKFILE_EXCLUSIVE_LOCK = 0x1, 0x2
+    ERROR_FILE_EXISTS, ERROR_LOCK_VIOLATION = 80, 33
+    GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
+    SHARE_ALL, CREATE_NEW = 0x7, 1
+    SE_FILE_OBJECT = 1
+    OWNER_AND_DACL = 0x1 | 0x4
+    LOCK_HIGH_OFFSET = 0x4000_0000  # the locked byte lies at 2**62, where no file reaches
+    # Windows has no positioned read or write for descriptors: seek and transfer must not be
+    # separated by another thread of this process.
+    _position_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMemory:
+    """Memory and descriptors of the calling process.
+
+    Attributes:
+        pss_bytes: Resident memory, each shared page divided by its users (Windows: working set).
+        private_bytes: Resident memory that nobody shares and no file backs (Windows: private
+            commit).
+        descriptors: Open descriptors (Windows: handles).
+    """
+
+    pss_bytes: int
+    private_bytes: int
+    descriptors: int
+
+
+def set_low_priority() -> None:
+    """Let other processes win over this one: nice +5, below-normal class on Windows.
+
+    Linux applies it to the calling thread and those it starts later, so call it first. A process
+    that runs lower already stays there.
+    """
+    if sys.platform == "win32":
+        winapi.kernel32.SetPriorityClass(
+            winapi.kernel32.GetCurrentProcess(), BELOW_NORMAL_PRIORITY_CLASS
+        )
+    elif os.getpriority(os.PRIO_PROCESS, 0) < LOW_PRIORITY_NICE:
+        os.setpriority(os.PRIO_PROCESS, 0, LOW_PRIORITY_NICE)
+
+
+def forbid_core_dumps() -> None:
+    """Keep this process's memory out of core dumps, error reports and debuggers of others.
+
+    Raises:
+        OSError: The system refused it.
+    """
+    if sys.platform == "win32":
+        winapi.kernel32.SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX)
+        winapi.kernel32.WerSetFlags(WER_FAULT_REPORTING_FLAG_NOHEAP)
+    else:
+        # The limit alone is not enough: a core_pattern that pipes to a program ignores it.
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def own_memory() -> OwnMemory:
+    """Measure the calling process (only itself: a non-dumpable one shows nothing to others)."""
+    if sys.platform == "win32":
+        counters = winapi.ProcessMemoryCountersEx()
+        counters.length = ctypes.sizeof(counters)
+        process = winapi.kernel32.GetCurrentProcess()
+        if not winapi.psapi.GetProcessMemoryInfo(
+            process, ctypes.byref(counters), ctypes.sizeof(counters)
+        ):
+            raise ctypes.WinError(ctypes.get_last_error())
+        handles = ctypes.c_ulong()
+        winapi.kernel32.GetProcessHandleCount(process, ctypes.byref(handles))
+        return OwnMemory(int(counters.working_set), int(counters.private), handles.value)
+    sizes = {"Pss": 0, "Pss_Anon": 0}
+    for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name in sizes:
+            sizes[name] = int(value.split()[0]) * 1024
+    # The directory's own descriptor is in the list while it is read.
+    descriptors = len(os.listdir("/proc/self/fd")) - 1
+    return OwnMemory(sizes["Pss"], sizes["Pss_Anon"], descriptors)
+
+
+def lock_file(fd: int) -> bool:
+    """Take the exclusive lock of an open file without waiting; it goes when the file is closed.
+
+    Returns:
+        False when another holder has it.
+    """
+    if sys.platform == "win32":
+        place = winapi.Overlapped()
+        place.offset_high = LOCK_HIGH_OFFSET
+        flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
+        handle = msvcrt.get_osfhandle(fd)
+        if winapi.kernel32.LockFileEx(handle, flags, 0, 1, 0, ctypes.byref(place)):
+            return True
+        code = ctypes.get_last_error()
+        if code == ERROR_LOCK_VIOLATION:
+            return False
+        raise ctypes.WinError(code)
+    else:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def sync_data(fd: int) -> None:
+    """Return when the file's data is durable (fdatasync; Windows: FlushFileBuffers)."""
+    if sys.platform == "win32":
+        os.fsync(fd)
+    else:
+        os.fdatasync(fd)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Make names created, renamed or removed in a directory durable; Windows has no such call."""
+    if sys.platform != "win32":
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``.
+
+    Raises:
+        OSError: The file takes no more; part of the data may have been written.
+    """
+    rest = memoryview(data).cast("B")
+    while rest:
+        written = _write_some(fd, rest, offset)
+        if written == 0:
+            raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
+        rest = rest[written:]
+        offset += written
+
+
+def read_at(fd: int, size_bytes: int, offset: int) -> bytes:
+    """Read ``size_bytes`` at ``offset``; fewer come back only where the file ends."""
+    parts: list[bytes] = []
+    while size_bytes > 0:
+        part = _read_some(fd, size_bytes, offset)
+        if not part:
+            break
+        parts.append(part)
+        size_bytes -= len(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def create_private(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> int:
+    """Create a file that only its owner may open (0600; Windows: an owner-only ACL).
+
+    Args:
+        path: A name that must not exist yet.
+        flags: ``os.O_RDWR`` or ``os.O_WRONLY``, and others of ``os.open``; creation is implied.
+
+    Returns:
+        A descriptor that children do not inherit.
+
+    Raises:
+        FileExistsError: The name is taken.
+        OSError: It cannot be created there.
+    """
+    if sys.platform == "win32":
+        return _create_private_windows(os.fspath(path), flags)
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def is_private(path: str | os.PathLike[str]) -> bool:
+    """Tell whether nobody but this user and the system's administrator can open a file.
+
+    Raises:
+        OSError: The file does not exist or cannot be looked at.
+    """
+    if sys.platform == "win32":
+        return _is_private_windows(os.fspath(path))
+    status = os.stat(path)
+    return status.st_mode & 0o077 == 0 and status.st_uid in (0, os.geteuid())
+
+
+if sys.platform == "win32":
+
+    def _write_some(fd: int, data: memoryview, offset: int) -> int:
+        with _position_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.write(fd, data)
+
+    def _read_some(fd: int, size_bytes: int, offset: int) -> bytes:
+        with _position_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, size_bytes)
+
+    def _create_private_windows(path: str, flags: int) -> int:
+        sid = winapi.user_sid()
+        descriptor = ctypes.c_void_p()
+        # Owner and the only two who may do anything: the user and the system itself; no heritage.
+        if not winapi.advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            f"O:{sid}D:P(A;;FA;;;{sid})(A;;FA;;;SY)", 1, ctypes.byref(descriptor), None
+        ):
+            raise ctypes.WinError(ctypes.get_last_error())
+        try:
+            security = winapi.SecurityAttributes()
+            security.length = ctypes.sizeof(security)
+            security.descriptor = descriptor
+            access = GENERIC_WRITE if flags & os.O_WRONLY else GENERIC_READ | GENERIC_WRITE
+            handle = winapi.kernel32.CreateFileW(
+                path, access, SHARE_ALL, ctypes.byref(security), CREATE_NEW, 0, None
+            )
+            code = ctypes.get_last_error()
+        finally:
+            winapi.kernel32.LocalFree(descriptor)
+        if handle is None or handle == winapi.INVALID_HANDLE:
+            if code == ERROR_FILE_EXISTS:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            raise ctypes.WinError(code)
+        return msvcrt.open_osfhandle(handle, flags | os.O_BINARY | os.O_NOINHERIT)
+
+    def _is_private_windows(path: str) -> bool:
+        os.stat(path)
+        descriptor = ctypes.c_void_p()
+        code = winapi.advapi32.GetNamedSecurityInfoW(
+            path, SE_FILE_OBJECT, OWNER_AND_DACL, None, None, None, None, ctypes.byref(descriptor)
+        )
+        if code != 0:
+            raise ctypes.WinError(code)
+        text = ctypes.c_wchar_p()
+        try:
+            if not winapi.advapi32.ConvertSecurityDescriptorToStringSecurityDescriptorW(
+                descriptor, 1, OWNER_AND_DACL, ctypes.byref(text), None
+            ):
+                raise ctypes.WinError(ctypes.get_last_error())
+            return _grants_only(text.value or "", winapi.user_sid())
+        finally:
+            with contextlib.suppress(OSError):
+                winapi.kernel32.LocalFree(text)
+            winapi.kernel32.LocalFree(descriptor)
+
+
+def _grants_only(descriptor: str, user_sid: str) -> bool:
+    """Tell whether a security descriptor (SDDL text) lets in only the user and the system.
+
+    ``O:<owner>...D:<flags>(type;flags;rights;;;trustee)...``: a missing DACL lets everybody in, and
+    any entry that allows another trustee than the user, SYSTEM or Administrators lets that one in.
+    """
+    trusted = {user_sid, "SY", "BA", "S-1-5-18", "S-1-5-32-544"}
+    owner, dacl, rest = descriptor.partition("D:")
+    owner_sid = owner.partition("O:")[2].partition("G:")[0]
+    if not dacl or rest.startswith("NO_ACCESS_CONTROL") or owner_sid not in trusted:
+        return False
+    for entry in rest.partition("S:")[0].split("(")[1:]:
+        fields = entry.rstrip(")").split(";")
+        if len(fields) < 6:
+            return False
+        allows = fields[0] not in ("D", "OD", "XD")
+        if allows and fields[5] not in trusted | {"OW"}:
+            return False
+    return True
+
+
+if sys.platform != "win32":
+
+    def _write_some(fd: int, data: memoryview, offset: int) -> int:
+        return os.pwrite(fd, data, offset)
+
+    def _read_some(fd: int, size_bytes: int, offset: int) -> bytes:
+        return os.pread(fd, size_bytes, offset)
