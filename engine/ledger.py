@@ -9,13 +9,13 @@ so an hour costs as much memory as a minute.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ipc.frame import Loss, LossClass
 
-__all__ = ["CLASSES", "WRITTEN", "Balance", "Ledger", "Runs", "WrittenRun"]
+__all__ = ["CLASSES", "WRITTEN", "Balance", "Ledger", "Runs", "WrittenRun", "merge_losses"]
 
 WRITTEN = "written"
 CLASSES = (WRITTEN, *(c.label for c in LossClass))
@@ -225,3 +225,27 @@ class Ledger:
                 epoch.written.add(first, last)
         self._gaps.update(tuple(gap) for gap in snapshot.get("gaps", ()))
         self._problems += snapshot.get("problems", ())
+
+
+def merge_losses(losses: Sequence[Loss]) -> tuple[Loss, ...]:
+    """Join rows of one class whose ids follow each other."""
+    merged: list[Loss] = []
+    for loss in losses:
+        last = merged[-1] if merged else None
+        if (
+            last is not None
+            and last.last_id is not None
+            and (last.loss_class, last.epoch, last.last_id + 1)
+            == (loss.loss_class, loss.epoch, loss.first_id)
+        ):
+            merged[-1] = Loss(
+                loss.loss_class,
+                loss.epoch,
+                last.first_id,
+                loss.last_id,
+                last.first_host_ns,
+                loss.last_host_ns,
+            )
+        else:
+            merged.append(loss)
+    return tuple(merged)

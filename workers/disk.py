@@ -18,7 +18,7 @@ from typing import Protocol
 
 from engine.container.tables import FragmentTable, FrameRow, SealTable, SessionTable
 from engine.container.writer import Checkpoint, PartWriter, SealResult
-from engine.ledger import Ledger, WrittenRun
+from engine.ledger import Ledger, WrittenRun, merge_losses
 from ipc.errors import DiskError, SealrecError
 from ipc.frame import Loss, LossClass
 
@@ -294,35 +294,11 @@ class DiskThread:
 
 def as_lost(piece: Piece) -> list[Loss]:
     """A fragment's frames as `write_error` rows, with the losses it would have carried."""
-    losses = list(piece.table.lost)
-    for row in piece.table.frames:
-        last = losses[-1] if losses else None
-        if (
-            last is not None
-            and last.loss_class is LossClass.WRITE_ERROR
-            and last.epoch == row.epoch
-            and last.last_id == row.frame_id - 1
-        ):
-            losses[-1] = Loss(
-                LossClass.WRITE_ERROR,
-                row.epoch,
-                last.first_id,
-                row.frame_id,
-                last.first_host_ns,
-                row.host_ns,
-            )
-        else:
-            losses.append(
-                Loss(
-                    LossClass.WRITE_ERROR,
-                    row.epoch,
-                    row.frame_id,
-                    row.frame_id,
-                    row.host_ns,
-                    row.host_ns,
-                )
-            )
-    return losses
+    frames = [
+        Loss(LossClass.WRITE_ERROR, r.epoch, r.frame_id, r.frame_id, r.host_ns, r.host_ns)
+        for r in piece.table.frames
+    ]
+    return [*piece.table.lost, *merge_losses(frames)]
 
 
 def written_runs(rows: Sequence[FrameRow]) -> list[WrittenRun]:

@@ -23,7 +23,7 @@ import msgspec
 
 from engine.container.tables import ClockPair, FragmentTable, SealTable, SessionTable
 from engine.container.writer import Checkpoint
-from engine.ledger import Ledger
+from engine.ledger import Ledger, merge_losses
 from ipc import logs, osdep
 from ipc.errors import EncoderError, SealrecError
 from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
@@ -484,30 +484,6 @@ class _Encoder:
         if now - figures.window_began > 1.0:
             figures.window_began, figures.window_frames = now, 0
         self._channel.send_quietly(self._measure.status({}))
-
-
-def merge_losses(losses: Sequence[Loss]) -> tuple[Loss, ...]:
-    """Join rows of one class whose ids follow each other."""
-    merged: list[Loss] = []
-    for loss in losses:
-        last = merged[-1] if merged else None
-        if (
-            last is not None
-            and last.last_id is not None
-            and (last.loss_class, last.epoch, last.last_id + 1)
-            == (loss.loss_class, loss.epoch, loss.first_id)
-        ):
-            merged[-1] = Loss(
-                loss.loss_class,
-                loss.epoch,
-                last.first_id,
-                loss.last_id,
-                last.first_host_ns,
-                loss.last_host_ns,
-            )
-        else:
-            merged.append(loss)
-    return tuple(merged)
 
 
 def _clock_pair() -> ClockPair:

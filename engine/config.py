@@ -1,0 +1,151 @@
+"""What a recording is asked to be, checked before anything is started.
+
+The wire ignores unknown fields; a configuration refuses them, because a misspelt option that is
+silently ignored would be a recording made otherwise than asked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ipc.errors import ConfigError
+from ipc.frame import PixelFormat
+
+__all__ = ["KeySource", "RecordingConfig", "parse_config"]
+
+MAX_SIDE_PX = 16_384
+MAX_RATE_HZ = 10_000
+CODECS = ("h264", "hevc", "av1", "mpeg4")
+HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE_PX)]
+
+
+class KeySource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one key comes from; a recording has one slot for each.
+
+    Attributes:
+        kind: ``key_file``, ``password_file``, ``public_key`` (paths) or ``password`` (the password
+            itself; only over the controller's pipe).
+        value: The path, or the password.
+        label: Shown by ``sealrec info``.
+    """
+
+    kind: Literal["key_file", "password_file", "public_key", "password"]
+    value: str
+    label: str = ""
+
+    def __repr__(self) -> str:
+        shown = "..." if self.kind == "password" else self.value
+        return f"KeySource({self.kind}: {shown})"
+
+
+class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One recording, as asked for.
+
+    Attributes:
+        output: Final path of part 0, or a directory convention (README, "Where it goes").
+        source: ``synthetic``, ``file:PATH`` or ``vimba[:ID]``.
+        keys: At least one.
+        width, height: Pixels; None leaves the choice to the source.
+        fps: Frames per second; None leaves the choice to the source.
+        pixel_format: The ring's and the camera's pixel format.
+        codec: ``h264``, ``hevc``, ``av1``, ``mpeg4`` or an encoder's own name.
+        hardware: ``auto`` tries hardware encoders first, ``off`` never, ``only`` refuses software.
+        preset: The encoder's speed preset; None takes the default.
+        max_mbit_s: Cap of the bit rate in Mbit/s; None scales with size and rate.
+        threads: Encoder threads; 0 lets it choose.
+        seconds, frames: End after so much; None runs until stopped.
+        policy: ``drop`` loses and counts frames when the ring is full, ``block`` makes the source
+            wait (files, benchmarks).
+        realtime: Pace file and synthetic sources as a camera would.
+        ring_seconds: Depth of the ring.
+        next_free_name: Take the next free name where ``output`` exists, instead of refusing.
+        camera_return_s: How long an unplugged camera may stay away before the file is sealed.
+        session: Free text fields for the session table (session_id, subject, operator, ...).
+    """
+
+    output: str
+    source: str = "synthetic"
+    keys: list[KeySource] = []
+    width: Side | None = None
+    height: Side | None = None
+    fps: Annotated[float, msgspec.Meta(gt=0, le=MAX_RATE_HZ)] | None = None
+    pixel_format: PixelFormat | None = None
+    codec: str = "h264"
+    hardware: Literal["auto", "off", "only"] = "auto"
+    preset: str | None = None
+    max_mbit_s: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    threads: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    frames: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    policy: Literal["drop", "block"] = "drop"
+    realtime: bool = True
+    ring_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3.0
+    next_free_name: bool = False
+    camera_return_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    session: dict[str, str] = {}
+
+    @property
+    def source_kind(self) -> str:
+        """``synthetic``, ``file`` or ``vimba``."""
+        return self.source.partition(":")[0]
+
+    def source_spec(self) -> dict[str, Any]:
+        """The source's specification for the capture worker (workers/sources/source.py)."""
+        frames = self.frames
+        if self.seconds is not None and self.source_kind == "synthetic":
+            by_time = max(1, round(self.seconds * (self.fps or 30.0)))
+            frames = by_time if frames is None else min(frames, by_time)
+        return {
+            "url": self.source,
+            "width": self.width,
+            "height": self.height,
+            "rate_hz": self.fps,
+            "pixel_format": self.pixel_format.value if self.pixel_format else None,
+            "frames": frames,
+            "realtime": self.realtime,
+        }
+
+    def video(self) -> dict[str, Any]:
+        """The encoder's specification for the encoder worker (workers/codecs/spec.py)."""
+        return {
+            "codec": self.codec,
+            "hardware": self.hardware,
+            "preset": self.preset,
+            "threads": self.threads,
+            "max_bits_per_s": round((self.max_mbit_s or 0) * 1e6),
+        }
+
+
+def parse_config(fields: dict[str, Any]) -> RecordingConfig:
+    """Check a configuration.
+
+    Raises:
+        ConfigError: an unknown field, a value of the wrong kind or out of range, no key, or a
+            file source that is not there.
+    """
+    try:
+        config = msgspec.convert(fields, RecordingConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"The recording's settings are not valid: {error}.") from error
+    if not config.output or "\0" in config.output:
+        raise ConfigError("The recording needs an output path.")
+    if not config.keys:
+        raise ConfigError(
+            "A recording needs at least one key.",
+            hint="Give --key-file, --password-file or --public-key; `sealrec keys new FILE` "
+            "makes a key file.",
+        )
+    kind, _, target = config.source.partition(":")
+    if kind == "file" and not Path(target).is_file():
+        raise ConfigError(f"There is no video file {target!r}.", hint="Check --source file:PATH.")
+    if kind not in ("synthetic", "file", "vimba"):
+        raise ConfigError(
+            f"There is no source {config.source!r}.",
+            hint="Use synthetic, file:PATH or vimba[:ID].",
+        )
+    return config

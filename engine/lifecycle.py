@@ -1,0 +1,520 @@
+"""The life of one recording as a pure machine: ``handle(event) -> [action]``.
+
+    idle --> starting --> recording --> stopping --> draining --> done
+                 |            |  ^          (source)    (encoder)
+                 `-> failed   `--' a worker died, a part ended, the camera is away
+
+No clock, no I/O and no process here, so every race is a list comparison (tests/engine). The
+supervisor turns messages, exits and timers into events and carries the actions out in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+__all__ = [
+    "Action",
+    "AllocateRing",
+    "Announce",
+    "BeginStream",
+    "CancelTimer",
+    "Conclude",
+    "EndStream",
+    "Event",
+    "FinishRecording",
+    "Kill",
+    "Lifecycle",
+    "OpenPart",
+    "OpenSource",
+    "PartEnded",
+    "PartGone",
+    "PartReady",
+    "Phase",
+    "Problem",
+    "RestartLimits",
+    "RetirePart",
+    "RingReady",
+    "RingRefused",
+    "SetTimer",
+    "SourceReady",
+    "StartRequested",
+    "StartWorker",
+    "StopRequested",
+    "StreamOver",
+    "TimerFired",
+    "WorkerGone",
+    "WorkerRefused",
+    "WorkerSilent",
+]
+
+Role = Literal["capture", "encoder"]
+
+
+class Phase(StrEnum):
+    """Where the recording is."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    RECORDING = "recording"
+    STOPPING = "stopping"
+    DRAINING = "draining"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it crosses a pipe: code, message and hint (ipc/errors.py)."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartLimits:
+    """How often a worker may be started again before the recording is ended and sealed.
+
+    Attributes:
+        max_restarts: Within the window.
+        window_s: After this long without another death the count starts anew.
+    """
+
+    max_restarts: int = 5
+    window_s: float = 60.0
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequested:
+    """The controller wants a recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The controller, a signal or the set duration ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReady:
+    """The source is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingReady:
+    """The ring's memory is had."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingRefused:
+    """The ring's memory cannot be had."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class PartReady:
+    """A part is open on the disk and its encoder too."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartEnded:
+    """A part is sealed."""
+
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartGone:
+    """The disk takes no more of the open part."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOver:
+    """The source delivers no more; ``reason`` as in `workers.sources.source.Source.run`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRefused:
+    """A worker says why it cannot work; its exit follows."""
+
+    role: Role
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker process ended."""
+
+    role: Role
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSilent:
+    """A worker sent no heartbeat in time."""
+
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer set earlier is due."""
+
+    name: str
+
+
+Event = (
+    StartRequested
+    | StopRequested
+    | SourceReady
+    | RingReady
+    | RingRefused
+    | PartReady
+    | PartEnded
+    | PartGone
+    | StreamOver
+    | WorkerRefused
+    | WorkerGone
+    | WorkerSilent
+    | TimerFired
+)
+
+# --- actions ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a worker process."""
+
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """Tell the capture worker to open the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateRing:
+    """Get the ring's memory for what the source delivers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    """Tell the encoder to open the next part."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetirePart:
+    """The open part's encoder is dead: delete it if it holds nothing, else recover it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginStream:
+    """Tell the capture worker to deliver frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndStream:
+    """Tell the capture worker to stop its source."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRecording:
+    """Tell the encoder to drain the ring and seal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a worker process at once."""
+
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire ``name`` after ``seconds``, replacing one of that name."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """Forget a timer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the controller of something that happened."""
+
+    kind: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The recording is over; ``problem`` says why if it ended before it was asked to."""
+
+    started: bool
+    problem: Problem | None
+
+
+Action = (
+    StartWorker
+    | OpenSource
+    | AllocateRing
+    | OpenPart
+    | RetirePart
+    | BeginStream
+    | EndStream
+    | FinishRecording
+    | Kill
+    | SetTimer
+    | CancelTimer
+    | Announce
+    | Conclude
+)
+
+START_S = 60.0
+STOP_S = 5.0
+DRAIN_S = 60.0
+CAMERA_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """One recording.
+
+    Attributes:
+        limits: When to give up on a worker that keeps dying.
+        camera_return_s: How long an unplugged camera may stay away.
+        duration_s: End after so long; None: when stopped, or by the source's own limit.
+        phase: Where it is.
+        camera_away: The source is lost and being looked for.
+    """
+
+    limits: RestartLimits = field(default_factory=RestartLimits)
+    camera_return_s: float = 30.0
+    duration_s: float | None = None
+    phase: Phase = Phase.IDLE
+    camera_away: bool = False
+    _problem: Problem | None = None
+    _deaths: dict[str, int] = field(default_factory=dict)
+    _stream_over: bool = False
+    _part_open: bool = False
+    _part_failed: bool = False
+    _stop_wanted: bool = False
+
+    def handle(self, event: Event) -> list[Action]:
+        """Take one event; returns what is to be done, in order."""
+        if self.phase is Phase.DONE:
+            return []
+        match event:
+            case StartRequested() if self.phase is Phase.IDLE:
+                return self._start()
+            case StopRequested():
+                return self._stop()
+            case SourceReady():
+                return self._source_ready()
+            case RingReady() if self.phase is Phase.STARTING:
+                return [StartWorker("encoder"), OpenPart()]
+            case RingRefused(problem):
+                return self._conclude(problem)
+            case PartReady():
+                return self._part_ready()
+            case PartEnded(last):
+                return self._part_ended(last=last)
+            case PartGone(problem):
+                return self._part_gone(problem)
+            case StreamOver(reason):
+                return self._over(reason)
+            case WorkerRefused(role, problem):
+                return self._refused(role, problem)
+            case WorkerGone(role, code):
+                return self._gone(role, code)
+            case WorkerSilent(role):
+                return [Announce("worker_hung", f"{role} does not answer"), Kill(role)]
+            case TimerFired(name):
+                return self._timer(name)
+            case _:
+                return []
+
+    def _start(self) -> list[Action]:
+        self.phase = Phase.STARTING
+        return [StartWorker("capture"), OpenSource(), SetTimer("start", START_S)]
+
+    def _stop(self) -> list[Action]:
+        if self.phase is Phase.STARTING:
+            self._stop_wanted = True
+            return []
+        if self.phase is not Phase.RECORDING:
+            return []
+        return self._end_stream()
+
+    def _end_stream(self) -> list[Action]:
+        """Stop the source if there is one; the encoder then drains what the ring holds."""
+        if self.camera_away or self._stream_over:
+            return self._drain()
+        self.phase = Phase.STOPPING
+        return [EndStream(), SetTimer("stop", STOP_S)]
+
+    def _drain(self) -> list[Action]:
+        self.phase = Phase.DRAINING
+        timers: list[Action] = [
+            CancelTimer(name) for name in ("stop", "duration", "camera_return", "camera_retry")
+        ]
+        return [*timers, FinishRecording(), SetTimer("drain", DRAIN_S)]
+
+    def _source_ready(self) -> list[Action]:
+        if self.phase is Phase.STARTING and not self._part_open:
+            return [AllocateRing()]
+        if self.phase is not Phase.RECORDING:
+            return [EndStream()]
+        actions: list[Action] = [BeginStream()]
+        if self.camera_away:
+            self.camera_away = False
+            actions += [CancelTimer("camera_return"), CancelTimer("camera_retry")]
+            actions += [Announce("camera_back")]
+        return actions
+
+    def _part_ready(self) -> list[Action]:
+        self._part_open = True
+        if self.phase is not Phase.STARTING:
+            return [Announce("part_opened")]
+        self.phase = Phase.RECORDING
+        actions: list[Action] = [CancelTimer("start"), BeginStream(), Announce("recording_started")]
+        if self.duration_s is not None:
+            actions.append(SetTimer("duration", self.duration_s))
+        if self._stop_wanted:
+            actions += self._end_stream()
+        return actions
+
+    def _part_ended(self, *, last: bool) -> list[Action]:
+        self._part_open = False
+        if not last:
+            return [Announce("part_sealed"), OpenPart()]
+        return [Announce("part_sealed"), *self._conclude(self._problem)]
+
+    def _part_gone(self, problem: Problem) -> list[Action]:
+        self._part_open, self._part_failed = False, True
+        if self.phase is Phase.STARTING:
+            return self._conclude(problem)
+        self._problem = self._problem or problem
+        announce = Announce("disk_failed", problem.message)
+        if self.phase is Phase.RECORDING:
+            return [announce, *self._end_stream()]
+        return [announce]
+
+    def _over(self, reason: str) -> list[Action]:
+        if reason == "camera_lost" and self.phase is Phase.RECORDING:
+            return self._camera_lost()
+        self._stream_over = True
+        if reason.startswith("source_error") and self._problem is None:
+            self._problem = Problem("camera", f"The source failed: {reason[14:]}.")
+        if self.phase in (Phase.RECORDING, Phase.STOPPING):
+            return self._drain()
+        return []
+
+    def _camera_lost(self) -> list[Action]:
+        self.camera_away = True
+        return [
+            Announce("camera_lost"),
+            SetTimer("camera_return", self.camera_return_s),
+            SetTimer("camera_retry", CAMERA_RETRY_S),
+        ]
+
+    def _refused(self, role: Role, problem: Problem) -> list[Action]:
+        if self.phase is Phase.STARTING:
+            return self._conclude(problem)
+        if role == "capture" and self.camera_away:
+            return []  # not back yet: its exit leads to the next try
+        return [Announce("error", problem.message)]
+
+    def _gone(self, role: Role, code: int) -> list[Action]:
+        if role == "capture":
+            return self._capture_gone(code)
+        return self._encoder_gone(code)
+
+    def _capture_gone(self, code: int) -> list[Action]:
+        if self._stream_over or self.phase is Phase.DRAINING:
+            return []
+        if self.phase is Phase.STOPPING:
+            self._stream_over = True
+            return self._drain()
+        if self.camera_away:
+            return [SetTimer("camera_retry", CAMERA_RETRY_S)]
+        if not self._may_restart("capture"):
+            self._stream_over = True
+            self._problem = Problem("worker", f"The capture process kept dying (exit code {code}).")
+            return [Announce("error", self._problem.message), *self._give_up()]
+        return [
+            Announce("worker_restarted", f"capture ended with code {code}"),
+            StartWorker("capture"),
+            OpenSource(),
+            SetTimer("forgive:capture", self.limits.window_s),
+        ]
+
+    def _encoder_gone(self, code: int) -> list[Action]:
+        if self._part_failed:
+            return [RetirePart(), *self._conclude(self._problem)]
+        if not self._may_restart("encoder"):
+            self._problem = Problem("worker", f"The encoder process kept dying (exit code {code}).")
+            retire: list[Action] = [RetirePart(), Kill("capture")]
+            return [Announce("error", self._problem.message), *retire, *self._give_up()]
+        self._part_open = False
+        actions: list[Action] = [
+            Announce("worker_restarted", f"encoder ended with code {code}"),
+            RetirePart(),
+            StartWorker("encoder"),
+            OpenPart(),
+            SetTimer("forgive:encoder", self.limits.window_s),
+        ]
+        if self.phase is Phase.DRAINING:
+            actions += [FinishRecording(), SetTimer("drain", DRAIN_S)]
+        return actions
+
+    def _give_up(self) -> list[Action]:
+        """A worker is gone for good: seal what there is, if the encoder still lives."""
+        if self.phase is Phase.STARTING or not self._part_open:
+            return self._conclude(self._problem)
+        return self._drain() if self._stream_over else self._conclude(self._problem)
+
+    def _may_restart(self, role: Role) -> bool:
+        self._deaths[role] = self._deaths.get(role, 0) + 1
+        return self._deaths[role] <= self.limits.max_restarts
+
+    def _timer(self, name: str) -> list[Action]:
+        if name.startswith("forgive:"):
+            self._deaths.pop(name.partition(":")[2], None)
+            return []
+        if name == "duration":
+            return self._stop()
+        if name == "start" and self.phase is Phase.STARTING:
+            return self._conclude(Problem("worker", "The engine was not ready in time."))
+        if name == "stop" and self.phase is Phase.STOPPING:
+            return [Announce("worker_hung", "capture did not stop"), Kill("capture")]
+        if name == "drain" and self.phase is Phase.DRAINING:
+            return [Announce("worker_hung", "encoder did not seal"), Kill("encoder")]
+        if name == "camera_retry" and self.camera_away and self.phase is Phase.RECORDING:
+            return [StartWorker("capture"), OpenSource()]
+        if name == "camera_return" and self.camera_away and self.phase is Phase.RECORDING:
+            away = f"The camera did not come back within {self.camera_return_s:g} s."
+            self._problem = Problem("camera", away, "What was recorded is sealed.")
+            return [Announce("error", away), Kill("capture"), *self._drain()]
+        return []
+
+    def _conclude(self, problem: Problem | None) -> list[Action]:
+        started = self.phase is not Phase.STARTING
+        self.phase = Phase.DONE
+        return [Conclude(started=started, problem=problem)]
