@@ -106,10 +106,24 @@ class EncoderError(SealrecError):
 
 
 class DiskError(SealrecError):
-    """The disk takes no more: full, failing or read-only. What was durable stays durable."""
+    """The disk takes no more: full, failing or read-only. What was durable stays durable.
+
+    Args:
+        message: See ``SealrecError``.
+        hint: See ``SealrecError``.
+        can_seal: The part has room for its seal, and takes nothing else.
+        kept: The fragment in hand is durable nevertheless.
+    """
 
     code = "disk"
     exit_code = 7
+
+    def __init__(
+        self, message: str, *, hint: str = "", can_seal: bool = False, kept: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.can_seal = can_seal
+        self.kept = kept
 
 
 class EndedEarly(SealrecError):

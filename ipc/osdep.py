@@ -28,10 +28,12 @@ else:
     import resource
 
 __all__ = [
+    "RENAMES_OPEN_FILES",
     "Mapping",
     "OwnMemory",
     "SharedMemory",
     "WakeEvent",
+    "allocate",
     "create_private",
     "forbid_core_dumps",
     "is_private",
@@ -39,6 +41,7 @@ __all__ = [
     "memory_fence",
     "own_memory",
     "read_at",
+    "rename_new",
     "set_low_priority",
     "sync_data",
     "sync_directory",
@@ -47,6 +50,10 @@ __all__ = [
 
 LOW_PRIORITY_NICE = 5
 PR_SET_DUMPABLE = 4  # prctl(2)
+RENAME_NOREPLACE = 1  # renameat2(2)
+AT_FDCWD = -100
+RENAMES_OPEN_FILES = sys.platform != "win32"
+"""Whether a file may get another name while it is open."""
 
 if sys.platform == "win32":
     BELOW_NORMAL_PRIORITY_CLASS = 0x4000
@@ -323,3 +330,66 @@ if sys.platform != "win32":
 
     def _read_some(fd: int, size_bytes: int, offset: int) -> bytes:
         return os.pread(fd, size_bytes, offset)
+
+
+def allocate(fd: int, size_bytes: int) -> None:
+    """Give a file blocks up to ``size_bytes`` and that length, without writing data.
+
+    Linux: posix_fallocate; Windows: the end of file is moved, and NTFS allocates what is before it.
+
+    Raises:
+        OSError: The disk has no such room, or the file system no such call.
+    """
+    if sys.platform == "win32":
+        os.ftruncate(fd, size_bytes)
+    else:
+        os.posix_fallocate(fd, 0, size_bytes)
+
+
+def rename_new(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename a file, never replacing another one.
+
+    Linux: renameat2 with RENAME_NOREPLACE; on a file system without it, link and unlink; on one
+    without links, a check and a rename (another process may take the name between the two).
+    Windows: a rename replaces nothing.
+
+    Raises:
+        FileExistsError: The target is there; both files are as they were.
+        OSError: The rename failed.
+    """
+    if sys.platform == "win32":
+        os.rename(source, target)
+    else:
+        _rename_new_linux(source, target)
+
+
+if sys.platform != "win32":
+
+    def _rename_new_linux(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+        code = _rename_no_replace(os.fsencode(source), os.fsencode(target))
+        if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            _link_and_unlink(source, target)
+        elif code != 0:
+            raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(target))
+
+    def _rename_no_replace(source: bytes, target: bytes) -> int:
+        """The error number of renameat2, 0 for success; ENOSYS where the C library lacks it."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        call = getattr(libc, "renameat2", None)
+        if call is None:
+            return errno.ENOSYS
+        if call(AT_FDCWD, source, AT_FDCWD, target, RENAME_NOREPLACE) == 0:
+            return 0
+        return ctypes.get_errno()
+
+    def _link_and_unlink(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+            os.rename(source, target)
+        else:
+            os.unlink(source)
