@@ -1,8 +1,7 @@
 """Header slots: the data key of a recording, wrapped once for each who may open it.
 
-A recipient is someone the recording is made for (known while recording), a secret is what a reader
-holds. One slot of 192 bytes connects the two; FORMAT.md, "Slot", has the layout and three kinds.
-Nothing here reads a file: key and password files are ``engine.keys``.
+One slot of 192 bytes connects a recipient with the secret that opens it (both are values of
+``recipients``). FORMAT.md, "Slot", has the layout and the three kinds.
 
 A slot is well formed when every field the table of FORMAT.md fixes has that value: kind 1, 2 or 3
 (another kind would be another format version), wrap 1, flags 0, iterations within the accepted
@@ -13,12 +12,10 @@ any, since the slot's own authentication covers it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import struct
-import unicodedata
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -27,39 +24,36 @@ from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
+from engine.container.recipients import (
+    ITERATIONS_ACCEPTED,
+    KEY_BYTES,
+    KeyFileSecret,
+    PasswordRecipient,
+    PasswordSecret,
+    PrivateKeySecret,
+    PublicKeyRecipient,
+    Recipient,
+    Secret,
+    derive_kek,
+    key_file_id,
+    public_key_id,
+    recipient_id,
+)
 from ipc.errors import ConfigError, Corrupt, KeyFileError
 
 __all__ = [
-    "ITERATIONS_ACCEPTED",
     "ITERATIONS_PER_FILE",
-    "KEY_BYTES",
     "LABEL_BYTES",
     "SLOT_BYTES",
-    "DataKeySecret",
-    "KeyFileRecipient",
-    "KeyFileSecret",
-    "PasswordRecipient",
-    "PasswordSecret",
-    "PrivateKeySecret",
-    "PublicKeyRecipient",
-    "Recipient",
-    "Secret",
     "Slot",
     "SlotKind",
     "SlotOpener",
-    "derive_kek",
-    "key_file_id",
-    "public_key_id",
-    "recipient_id",
     "wrap_slot",
 ]
 
-KEY_BYTES: Final = 32
 SLOT_BYTES: Final = 192
 LABEL_BYTES: Final = 76
-ITERATIONS_ACCEPTED: Final = range(100_000, 10_000_001)
 ITERATIONS_PER_FILE: Final = 32_000_000
 
 _WRAP_DIRECT: Final = 1
@@ -67,7 +61,6 @@ _ENC_BYTES: Final = 32
 _SALT_BYTES: Final = 32
 _IV_BYTES: Final = 12
 _WRAPPED_BYTES: Final = 48
-_ID_BYTES: Final = 16
 _IDENTITY: Final = slice(16, 36)  # recording_id and part_index within the core
 _DERIVED_KEPT: Final = 16
 _LAYOUT: Final = struct.Struct(">BBHI16s32s12s48s76s")
@@ -80,78 +73,6 @@ class SlotKind(IntEnum):
     PASSWORD = 1
     KEY_FILE = 2
     PUBLIC_KEY = 3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PasswordRecipient:
-    """A password, already derived: the engine keeps the KEK, never the password.
-
-    Attributes:
-        kek: 32 bytes, PBKDF2 of the password under ``salt`` and ``iterations``.
-        salt: 32 bytes, drawn once per password entry.
-        iterations: PBKDF2 iterations, within ``ITERATIONS_ACCEPTED``.
-        key_id: 16 random bytes per password change.
-        label: What ``info`` shows, at most 76 bytes of UTF-8. Public.
-    """
-
-    kek: bytes = field(repr=False)
-    salt: bytes = field(repr=False)
-    iterations: int = field(repr=False)
-    key_id: bytes = field(repr=False)
-    label: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeyFileRecipient:
-    """The 32 bytes of a key file, with a public label."""
-
-    kek: bytes = field(repr=False)
-    label: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PublicKeyRecipient:
-    """A raw X25519 public key (32 bytes), with a public label."""
-
-    public_key: bytes = field(repr=False)
-    label: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PasswordSecret:
-    """A password as typed; NFKC is applied when a key is derived from it.
-
-    Derived keys are remembered, so that the parts of a recording that share a salt cost one
-    derivation together.
-    """
-
-    password: str = field(repr=False)
-    derived: dict[tuple[bytes, int], bytes] = field(default_factory=dict, init=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeyFileSecret:
-    """The 32 bytes of a key file."""
-
-    kek: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrivateKeySecret:
-    """A raw X25519 private key (32 bytes)."""
-
-    private_key: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DataKeySecret:
-    """The data key itself (32 bytes): opens by the header's MAC alone, without a slot."""
-
-    dek: bytes = field(repr=False)
-
-
-Recipient = PasswordRecipient | KeyFileRecipient | PublicKeyRecipient
-Secret = PasswordSecret | KeyFileSecret | PrivateKeySecret | DataKeySecret
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,41 +198,6 @@ class SlotOpener:
         return kek
 
 
-def derive_kek(password: str, salt: bytes, iterations: int) -> bytes:
-    """PBKDF2-HMAC-SHA256 of the NFKC form of a password: 32 bytes.
-
-    Raises:
-        Corrupt: ``iterations`` outside ``ITERATIONS_ACCEPTED``; nothing was derived.
-
-    Source: FORMAT.md, slot kind 1.
-    """
-    if iterations not in ITERATIONS_ACCEPTED:
-        raise Corrupt("A password slot asks for an iteration count outside the bounds.")
-    typed = unicodedata.normalize("NFKC", password).encode()
-    return PBKDF2HMAC(hashes.SHA256(), KEY_BYTES, salt, iterations).derive(typed)
-
-
-def key_file_id(kek: bytes) -> bytes:
-    """The 16-byte key id of a key file."""
-    return _sha256(b"SRV1 key id\0" + kek)[:_ID_BYTES]
-
-
-def public_key_id(public_key: bytes) -> bytes:
-    """The 16-byte key id of a raw X25519 public key."""
-    return _sha256(public_key)[:_ID_BYTES]
-
-
-def recipient_id(recipient: Recipient) -> bytes:
-    """The 16-byte key id that the recipient's slot carries."""
-    match recipient:
-        case PasswordRecipient(key_id=key_id):
-            return key_id
-        case KeyFileRecipient(kek=kek):
-            return key_file_id(kek)
-        case PublicKeyRecipient(public_key=public_key):
-            return public_key_id(public_key)
-
-
 def wrap_slot(recipient: Recipient, dek: bytes, core: bytes) -> Slot:
     """Wrap a data key for one recipient.
 
@@ -413,7 +299,3 @@ def _parse_label(padded: bytes) -> str:
     if "\0" in text:
         raise Corrupt("A key slot has a label that is not zero-padded UTF-8.")
     return text
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
