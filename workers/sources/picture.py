@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from ipc.frame import PixelFormat
 from workers.sources.source import Pixels
 
-__all__ = ["Patch", "Scenery", "chart_patches", "render_chart", "render_scenery"]
+__all__ = ["Patch", "Scenery", "chart_patches", "from_bgr", "render_chart", "render_scenery"]
 
 Light = npt.NDArray[np.float32]
 
@@ -124,9 +125,9 @@ def render_scenery(width_px: int, height_px: int, pixel_format: PixelFormat, see
     width, height = _even(width_px + MARGIN_PX), _even(height_px + MARGIN_PX)
     room = CANVAS_BYTES // pixel_format.size_bytes(width, height)
     turns = range(max(MIN_CANVASES, min(CANVASES, room)))
-    scene = _in_format_light(_render_scene(height, width, chance), pixel_format)
+    scene = _seen_by_sensor(_render_scene(height, width, chance), pixel_format)
     thing = _render_object(_even(height_px // 5), _even(width_px // 8), chance)
-    thing = _in_format_light(thing, pixel_format)
+    thing = _seen_by_sensor(thing, pixel_format)
     return Scenery(
         canvases=tuple(_expose(scene, pixel_format, chance) for _ in turns),
         objects=tuple(_expose(thing, pixel_format, chance) for _ in turns),
@@ -147,22 +148,44 @@ def chart_patches(width_px: int, height_px: int) -> tuple[Patch, ...]:
 
 def render_chart(width_px: int, height_px: int, pixel_format: PixelFormat) -> Pixels:
     """Render the chart without noise: every patch has exactly its colour."""
-    width, height = _even(width_px), _even(height_px)
-    chart = np.empty((height, width, 3), np.uint8)
+    chart = np.empty((height_px, width_px, 3), np.uint8)
     for place, bgr in enumerate(CHART_BGR):
         row, column = divmod(place, CHART_COLUMNS)
-        rows = slice(row * height // CHART_ROWS, (row + 1) * height // CHART_ROWS)
-        columns = slice(column * width // CHART_COLUMNS, (column + 1) * width // CHART_COLUMNS)
+        rows = slice(row * height_px // CHART_ROWS, (row + 1) * height_px // CHART_ROWS)
+        columns = slice(
+            column * width_px // CHART_COLUMNS, (column + 1) * width_px // CHART_COLUMNS
+        )
         chart[rows, columns] = bgr
-    if pixel_format in _COLOUR:
-        picture = _from_bgr(chart, pixel_format)
+    picture = np.empty(pixel_format.shape(width_px, height_px), np.uint8)
+    from_bgr(chart, pixel_format, picture)
+    return picture
+
+
+def from_bgr(bgr: Pixels, pixel_format: PixelFormat, picture: Pixels) -> None:
+    """Convert a BGR picture into any pixel format of a camera.
+
+    Args:
+        bgr: (height, width, 3) uint8.
+        pixel_format: A mosaic takes one colour a site, mono8 the luma (BT.601, full range),
+            yuv422 is BT.601 limited range and needs an even width.
+        picture: Written; C-contiguous, of shape ``pixel_format.shape(width, height)``.
+    """
+    code = _CONVERSIONS.get(pixel_format)
+    if code is not None:
+        cv2.cvtColor(bgr, code, dst=picture)
+    elif pixel_format is PixelFormat.BGR8:
+        picture[:] = bgr
     else:
-        picture = np.rint(_in_format_light(chart.astype(np.float32), pixel_format)).astype(np.uint8)
-    return np.ascontiguousarray(picture[:height_px, :width_px])
+        _take_sites(bgr, pixel_format, picture)
 
 
 _COLOUR = (PixelFormat.BGR8, PixelFormat.RGB8, PixelFormat.YUV422)
 _ANY_OFFSET = (PixelFormat.BGR8, PixelFormat.RGB8, PixelFormat.MONO8)
+_CONVERSIONS = {
+    PixelFormat.MONO8: cv2.COLOR_BGR2GRAY,
+    PixelFormat.RGB8: cv2.COLOR_BGR2RGB,
+    PixelFormat.YUV422: cv2.COLOR_BGR2YUV_UYVY,
+}
 
 
 def _even(length: int) -> int:
@@ -221,15 +244,19 @@ def _clouds(
     return np.asarray(smooth, np.float32)[:, :, None]
 
 
-def _in_format_light(bgr: Light, pixel_format: PixelFormat) -> Light:
-    """What the sensor sees: luma for mono, one colour a site for a mosaic (also for colour)."""
-    if pixel_format is PixelFormat.MONO8:
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.float32)
-    layout = MOSAIC.get(pixel_format, "RGGB")
-    sites = np.empty(bgr.shape[:2], np.float32)
-    for place, colour in enumerate(layout):
+def _take_sites(bgr: Any, pixel_format: PixelFormat, sites: Any) -> None:
+    """Copy one colour of each pixel, as the mosaic's filters would."""
+    for place, colour in enumerate(MOSAIC[pixel_format]):
         row, column = divmod(place, 2)
         sites[row::2, column::2] = bgr[row::2, column::2, "BGR".index(colour)]
+
+
+def _seen_by_sensor(bgr: Light, pixel_format: PixelFormat) -> Light:
+    """Luma for mono, one colour a site for a mosaic; a colour camera has a mosaic as well."""
+    if pixel_format is PixelFormat.MONO8:
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.float32)
+    sites = np.empty(bgr.shape[:2], np.float32)
+    _take_sites(bgr, pixel_format if pixel_format in MOSAIC else PixelFormat.BAYER_RG8, sites)
     return sites
 
 
@@ -243,13 +270,7 @@ def _expose(light: Light, pixel_format: PixelFormat, chance: np.random.Generator
     sites = np.rint(np.clip(noise, 0, 255, out=noise), out=noise).astype(np.uint8)
     if pixel_format not in _COLOUR:
         return sites
-    bgr = cv2.cvtColor(sites, cv2.COLOR_BayerRGGB2BGR)
-    return _from_bgr(np.asarray(bgr, np.uint8), pixel_format)
-
-
-def _from_bgr(bgr: Pixels, pixel_format: PixelFormat) -> Pixels:
-    if pixel_format is PixelFormat.RGB8:
-        return np.ascontiguousarray(bgr[:, :, ::-1])
-    if pixel_format is PixelFormat.YUV422:
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_UYVY), np.uint8)
-    return bgr
+    bgr = np.asarray(cv2.cvtColor(sites, cv2.COLOR_BayerRGGB2BGR), np.uint8)
+    picture = np.empty(pixel_format.shape(sites.shape[1], sites.shape[0]), np.uint8)
+    from_bgr(bgr, pixel_format, picture)
+    return picture

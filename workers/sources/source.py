@@ -26,6 +26,7 @@ __all__ = [
     "SourceSpec",
     "SourceStatistics",
     "open_source",
+    "refuse_odd_width",
     "wait_until",
 ]
 
@@ -200,6 +201,12 @@ def open_source(spec: SourceSpec) -> Source:
         f"There is no source {spec.url!r}.",
         hint="Use synthetic, file:PATH or vimba[:ID].",
     )
+
+
+def refuse_odd_width(width_px: int, pixel_format: PixelFormat) -> None:
+    """Raise ConfigError for yuv422 of an odd width: two pixels share their chroma."""
+    if pixel_format is PixelFormat.YUV422 and width_px % 2:
+        raise ConfigError(f"yuv422 needs an even width, not {width_px} px.")
 
 
 def wait_until(due_ns: int, stop: threading.Event) -> bool:

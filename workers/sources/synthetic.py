@@ -22,6 +22,7 @@ from workers.sources.source import (
     SourceInfo,
     SourceSpec,
     SourceStatistics,
+    refuse_odd_width,
     wait_until,
 )
 
@@ -72,8 +73,7 @@ class SyntheticSource:
         height = self._spec.height or DEFAULT_SIZE_PX[1]
         pixel_format = self._spec.pixel_format or PixelFormat.BGR8
         barcode.cell_side_px(width, height)
-        if pixel_format is PixelFormat.YUV422 and width % 2:
-            raise ConfigError(f"yuv422 needs an even width, not {width} px.")
+        refuse_odd_width(width, pixel_format)
         if not RATES_HZ[0] <= (self._spec.rate_hz or DEFAULT_RATE_HZ) <= RATES_HZ[1]:
             raise ConfigError(f"The rate must lie between {RATES_HZ[0]} and {RATES_HZ[1]} Hz.")
         if self._pattern == "chart":
