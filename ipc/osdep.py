@@ -148,23 +148,7 @@ def lock_file(fd: int) -> bool:
     Returns:
         False when another holder has it.
     """
-    if sys.platform == "win32":
-        place = winapi.Overlapped()
-        place.offset_high = LOCK_HIGH_OFFSET
-        flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
-        handle = msvcrt.get_osfhandle(fd)
-        if winapi.kernel32.LockFileEx(handle, flags, 0, 1, 0, ctypes.byref(place)):
-            return True
-        code = ctypes.get_last_error()
-        if code == ERROR_LOCK_VIOLATION:
-            return False
-        raise ctypes.WinError(code)
-    else:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    return _try_lock(fd)
 
 
 def sync_data(fd: int) -> None:
@@ -246,6 +230,18 @@ def is_private(path: str | os.PathLike[str]) -> bool:
 
 if sys.platform == "win32":
 
+    def _try_lock(fd: int) -> bool:
+        place = winapi.Overlapped()
+        place.offset_high = LOCK_HIGH_OFFSET
+        flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
+        handle = msvcrt.get_osfhandle(fd)
+        if winapi.kernel32.LockFileEx(handle, flags, 0, 1, 0, ctypes.byref(place)):
+            return True
+        code = ctypes.get_last_error()
+        if code == ERROR_LOCK_VIOLATION:
+            return False
+        raise ctypes.WinError(code)
+
     def _write_some(fd: int, data: memoryview, offset: int) -> int:
         with _position_lock:
             os.lseek(fd, offset, os.SEEK_SET)
@@ -324,6 +320,13 @@ def _grants_only(descriptor: str, user_sid: str) -> bool:
 
 
 if sys.platform != "win32":
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _write_some(fd: int, data: memoryview, offset: int) -> int:
         return os.pwrite(fd, data, offset)
