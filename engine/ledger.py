@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.container.tables import FrameRow
 from ipc.frame import Loss, LossClass
 
-__all__ = ["CLASSES", "WRITTEN", "Balance", "Ledger", "Runs", "WrittenRun", "merge_losses"]
+__all__ = ["CLASSES", "WRITTEN", "Balance", "Ledger", "Runs", "WrittenRun", "merge_losses", "written_runs"]
 
 WRITTEN = "written"
 CLASSES = (WRITTEN, *(c.label for c in LossClass))
@@ -249,3 +250,20 @@ def merge_losses(losses: Sequence[Loss]) -> tuple[Loss, ...]:
         else:
             merged.append(loss)
     return tuple(merged)
+
+
+def written_runs(rows: Sequence[FrameRow]) -> list[WrittenRun]:
+    """Fold rows of consecutive sequence numbers and ids into runs."""
+    runs: list[WrittenRun] = []
+    for row in rows:
+        last = runs[-1] if runs else None
+        if (
+            last is not None
+            and last.epoch == row.epoch
+            and last.last_seq == row.seq - 1
+            and last.first_id + (row.seq - last.first_seq) == row.frame_id
+        ):
+            runs[-1] = WrittenRun(last.first_seq, row.seq, row.epoch, last.first_id)
+        else:
+            runs.append(WrittenRun(row.seq, row.seq, row.epoch, row.frame_id))
+    return runs

@@ -151,10 +151,11 @@ class WorkerRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone:
-    """A worker process ended."""
+    """A worker process ended; ``sealed`` says that its part was sealed before."""
 
     role: Role
     exit_code: int
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,7 @@ class Lifecycle:
         limits: When to give up on a worker that keeps dying.
         camera_return_s: How long an unplugged camera may stay away.
         duration_s: End after so long; None: when stopped, or by the source's own limit.
+        source_restarts: False for a file, which would begin again at its first frame.
         phase: Where it is.
         camera_away: The source is lost and being looked for.
     """
@@ -307,10 +309,13 @@ class Lifecycle:
     limits: RestartLimits = field(default_factory=RestartLimits)
     camera_return_s: float = 30.0
     duration_s: float | None = None
+    source_restarts: bool = True
     phase: Phase = Phase.IDLE
     camera_away: bool = False
     _problem: Problem | None = None
     _deaths: dict[str, int] = field(default_factory=dict)
+    _source_open: bool = False
+    _ring_ready: bool = False
     _stream_over: bool = False
     _part_open: bool = False
     _part_failed: bool = False
@@ -328,7 +333,8 @@ class Lifecycle:
             case SourceReady():
                 return self._source_ready()
             case RingReady() if self.phase is Phase.STARTING:
-                return [StartWorker("encoder"), OpenPart()]
+                self._ring_ready = True
+                return [OpenPart()]
             case RingRefused(problem):
                 return self._conclude(problem)
             case PartReady():
@@ -341,8 +347,10 @@ class Lifecycle:
                 return self._over(reason)
             case WorkerRefused(role, problem):
                 return self._refused(role, problem)
-            case WorkerGone(role, code):
-                return self._gone(role, code)
+            case WorkerGone("capture", code):
+                return self._capture_gone(code)
+            case WorkerGone("encoder", code, sealed):
+                return self._encoder_gone(code, sealed=sealed)
             case WorkerSilent(role):
                 return [Announce("worker_hung", f"{role} does not answer"), Kill(role)]
             case TimerFired(name):
@@ -352,7 +360,9 @@ class Lifecycle:
 
     def _start(self) -> list[Action]:
         self.phase = Phase.STARTING
-        return [StartWorker("capture"), OpenSource(), SetTimer("start", START_S)]
+        # Both at once: most of a start is two interpreters importing their libraries.
+        workers: list[Action] = [StartWorker("capture"), OpenSource(), StartWorker("encoder")]
+        return [*workers, SetTimer("start", START_S)]
 
     def _stop(self) -> list[Action]:
         if self.phase is Phase.STARTING:
@@ -377,8 +387,9 @@ class Lifecycle:
         return [*timers, FinishRecording(), SetTimer("drain", DRAIN_S)]
 
     def _source_ready(self) -> list[Action]:
-        if self.phase is Phase.STARTING and not self._part_open:
-            return [AllocateRing()]
+        self._source_open = True
+        if self.phase is Phase.STARTING:
+            return [] if self._ring_ready else [AllocateRing()]
         if self.phase is not Phase.RECORDING:
             return [EndStream()]
         actions: list[Action] = [BeginStream()]
@@ -393,7 +404,9 @@ class Lifecycle:
         if self.phase is not Phase.STARTING:
             return [Announce("part_opened")]
         self.phase = Phase.RECORDING
-        actions: list[Action] = [CancelTimer("start"), BeginStream(), Announce("recording_started")]
+        actions: list[Action] = [CancelTimer("start"), Announce("recording_started")]
+        if self._source_open:
+            actions.append(BeginStream())
         if self.duration_s is not None:
             actions.append(SetTimer("duration", self.duration_s))
         if self._stop_wanted:
@@ -441,12 +454,8 @@ class Lifecycle:
             return []  # not back yet: its exit leads to the next try
         return [Announce("error", problem.message)]
 
-    def _gone(self, role: Role, code: int) -> list[Action]:
-        if role == "capture":
-            return self._capture_gone(code)
-        return self._encoder_gone(code)
-
     def _capture_gone(self, code: int) -> list[Action]:
+        self._source_open = False
         if self._stream_over or self.phase is Phase.DRAINING:
             return []
         if self.phase is Phase.STOPPING:
@@ -454,9 +463,9 @@ class Lifecycle:
             return self._drain()
         if self.camera_away:
             return [SetTimer("camera_retry", CAMERA_RETRY_S)]
-        if not self._may_restart("capture"):
+        if not self.source_restarts or not self._may_restart("capture"):
             self._stream_over = True
-            self._problem = Problem("worker", f"The capture process kept dying (exit code {code}).")
+            self._problem = Problem("worker", f"The capture process died (exit code {code}).")
             return [Announce("error", self._problem.message), *self._give_up()]
         return [
             Announce("worker_restarted", f"capture ended with code {code}"),
@@ -465,7 +474,9 @@ class Lifecycle:
             SetTimer("forgive:capture", self.limits.window_s),
         ]
 
-    def _encoder_gone(self, code: int) -> list[Action]:
+    def _encoder_gone(self, code: int, *, sealed: bool) -> list[Action]:
+        if sealed and self.phase is Phase.DRAINING:
+            return self._part_ended(last=True)  # it died before it could say so
         if self._part_failed:
             return [RetirePart(), *self._conclude(self._problem)]
         if not self._may_restart("encoder"):
@@ -477,9 +488,10 @@ class Lifecycle:
             Announce("worker_restarted", f"encoder ended with code {code}"),
             RetirePart(),
             StartWorker("encoder"),
-            OpenPart(),
             SetTimer("forgive:encoder", self.limits.window_s),
         ]
+        if self._ring_ready:
+            actions.append(OpenPart())
         if self.phase is Phase.DRAINING:
             actions += [FinishRecording(), SetTimer("drain", DRAIN_S)]
         return actions

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ipc.channel import Channel
+from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
 from ipc.errors import ChannelError, PeerDied, ProtocolError, SealrecError
 from ipc.lifeline import WorkerArguments, worker_command
 from ipc.messages import FromCapture, FromEncoder, Message
@@ -71,7 +71,9 @@ class WorkerProcess:
         finally:
             os.close(child_read)
             os.close(child_write)
-        self.channel: Channel[Message] = Channel(read, write, accepts)
+        self.channel: Channel[Message] = Channel(
+            read, write, accepts, limit_bytes=MAX_WORKER_MESSAGE_BYTES
+        )
         self.channel.greet("engine", "")
         self._watch = threading.Thread(target=self._run, name=f"watch-{role}", daemon=True)
         self._watch.start()

@@ -29,9 +29,11 @@ from ipc.errors import (
 )
 from ipc.messages import Hello, Message
 
-__all__ = ["MAX_MESSAGE_BYTES", "Channel", "decode", "encode"]
+__all__ = ["MAX_MESSAGE_BYTES", "MAX_WORKER_MESSAGE_BYTES", "Channel", "decode", "encode"]
 
 MAX_MESSAGE_BYTES = 1 << 20
+# A successor gets the whole ledger, whose runs grow with every gap of a long recording.
+MAX_WORKER_MESSAGE_BYTES = 64 << 20
 MAX_EVENTS = 1024
 MAX_MUST = 65_536
 READ_BYTES = 1 << 16
@@ -40,11 +42,15 @@ HEAD = struct.Struct(">I")
 M = TypeVar("M", bound=Message)
 
 
-def encode(message: Message) -> bytes:
-    """Frame one message for the wire."""
+def encode(message: Message, limit_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
+    """Frame one message for the wire.
+
+    Raises:
+        FrameTooLarge: it is longer than ``limit_bytes``.
+    """
     body: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
-    if len(body) > MAX_MESSAGE_BYTES:
-        raise FrameTooLarge(f"A message of {len(body)} bytes exceeds {MAX_MESSAGE_BYTES}.")
+    if len(body) > limit_bytes:
+        raise FrameTooLarge(f"A message of {len(body)} bytes exceeds {limit_bytes}.")
     return HEAD.pack(len(body)) + body
 
 
@@ -77,10 +83,14 @@ class Channel(Generic[M]):
         read_fd: Descriptor to read from; owned by the channel from now on.
         write_fd: Descriptor to write to; owned likewise.
         accepts: Union of the message types that may arrive.
+        limit_bytes: Longest message in either direction.
     """
 
-    def __init__(self, read_fd: int, write_fd: int, accepts: Any) -> None:
+    def __init__(
+        self, read_fd: int, write_fd: int, accepts: Any, *, limit_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
+        self._limit = limit_bytes
         self._accepts = accepts
         self._buffer = bytearray()
         self._outbox: deque[Message] = deque()
@@ -191,7 +201,7 @@ class Channel(Generic[M]):
 
     def _write(self, message: Message) -> bool:
         try:
-            view = memoryview(encode(message))
+            view = memoryview(encode(message, self._limit))
             while view:
                 view = view[os.write(self._write_fd, view) :]
         except (OSError, FrameTooLarge):
@@ -209,9 +219,9 @@ class Channel(Generic[M]):
             ProtocolError: one malformed message; the next one can still be received.
         """
         size = int.from_bytes(self._take(HEAD.size), "big")
-        if size > MAX_MESSAGE_BYTES:
+        if size > self._limit:
             raise FrameTooLarge(
-                f"A message of {size} bytes was announced; at most {MAX_MESSAGE_BYTES} are taken.",
+                f"A message of {size} bytes was announced; at most {self._limit} are taken.",
                 hint="Each message is a big-endian u32 length and msgpack: see PROTOCOL.md.",
             )
         message: M = decode(self._take(size), self._accepts)

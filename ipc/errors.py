@@ -32,6 +32,7 @@ __all__ = [
     "WorkerFailed",
     "WrongKey",
     "WrongState",
+    "from_code",
 ]
 
 
@@ -208,3 +209,14 @@ class CatalogError(SealrecError):
     """The catalog cannot be read or written; recordings are not affected."""
 
     code = "catalog"
+
+
+def from_code(code: str, message: str, hint: str = "") -> SealrecError:
+    """The error of a code that came over a pipe; an unknown code gives the root class."""
+    pending = [SealrecError]
+    while pending:
+        found = pending.pop()
+        if found.code == code:
+            return found(message, hint=hint)
+        pending += found.__subclasses__()
+    return SealrecError(message, hint=hint)

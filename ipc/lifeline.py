@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipc import osdep
-from ipc.channel import Channel
+from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
 from ipc.errors import ChannelError, PeerDied, ProtocolError
 from ipc.messages import Failure, Message, WorkerStatus
 from ipc.ring import RingHandles
@@ -73,7 +73,9 @@ class Lifeline:
 
     def __init__(self, arguments: WorkerArguments, *, role: str, accepts: Any) -> None:
         read, write = _descriptor(arguments.read, 0), _descriptor(arguments.write, 1)
-        self.channel: Channel[Message] = Channel(read, write, accepts)
+        self.channel: Channel[Message] = Channel(
+            read, write, accepts, limit_bytes=MAX_WORKER_MESSAGE_BYTES
+        )
         self.inbox: queue.Queue[Any] = queue.Queue()
         self.lost = threading.Event()
         self.channel.greet(role, "")

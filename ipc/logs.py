@@ -51,8 +51,13 @@ class _LossyLines:
                 return  # stderr is closed: the recording goes on without a log
 
 
-def configure(process: str, *, verbose: bool = False) -> None:
-    """Send this process's logs to stderr as JSON lines marked with its name."""
+def configure(process: str, *, quiet: bool = False) -> None:
+    """Send this process's logs to stderr as JSON lines marked with its name.
+
+    Args:
+        process: capture, encoder or engine.
+        quiet: Errors only, for a command that shows the rest to a person itself.
+    """
     sink = _LossyLines()
     structlog.configure(
         processors=[
@@ -62,7 +67,7 @@ def configure(process: str, *, verbose: bool = False) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=_name_only),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(10 if verbose else 20),
+        wrapper_class=structlog.make_filtering_bound_logger(40 if quiet else 20),
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
     )

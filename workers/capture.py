@@ -250,7 +250,7 @@ class _Capture:
         published = 0
         if self._ring is not None:
             self._ring.end_stream(self._reason)
-            published = self._ring.published
+            published = self._ring.statistics().published
         self._lifeline.channel.send_quietly(
             StreamEnded(published=published, reason=self._reason)
         )

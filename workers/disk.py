@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from engine.container.tables import FragmentTable, FrameRow, SealTable, SessionTable
+from engine.container.tables import FragmentTable, SealTable, SessionTable
 from engine.container.writer import Checkpoint, PartWriter, SealResult
-from engine.ledger import Ledger, WrittenRun, merge_losses
+from engine.ledger import Ledger, merge_losses, written_runs
 from ipc.errors import DiskError, SealrecError
 from ipc.frame import Loss, LossClass
 
@@ -30,7 +30,6 @@ __all__ = [
     "PartPlan",
     "Piece",
     "SealedPart",
-    "written_runs",
 ]
 
 # At 6.7 Mbit/s this is about a minute of video.
@@ -269,27 +268,32 @@ class DiskThread:
         self.failed = True
         if isinstance(error, OSError):
             error = DiskError(f"{plan.path}: {error.strerror}.", hint="Check the disk.")
-        can_seal = getattr(error, "can_seal", False) and self._writer is not None
-        in_hand = as_lost(job) if isinstance(job, Piece) else []
-        sealed = False
-        if can_seal:
-            if isinstance(job, Piece):  # completed with the reserve's room, so it is durable
-                self._count(job)
-                in_hand = []
-            with self._state:
-                queued = [other for other in self._jobs if isinstance(other, Piece)]
-            pending = tuple(loss for piece in queued for loss in as_lost(piece))
-            try:
-                self._seal(plan, _Seal(SealTable(parts=1, last=True, lost=pending)))
-                sealed = True
-            except (SealrecError, OSError):
-                sealed = False
+        disk = error if isinstance(error, DiskError) else None
+        if isinstance(job, Piece) and disk is not None and disk.kept:
+            self._count(job)  # completed with the reserve's room, so it is durable
+            in_hand = []
+        else:
+            in_hand = as_lost(job) if isinstance(job, Piece) else []
+        sealed = disk is not None and disk.can_seal and self._seal_early(plan, in_hand)
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
         if in_hand:
             self._events.pieces_lost(plan, in_hand)
         self._events.part_failed(plan, error, sealed=sealed)
+
+
+    def _seal_early(self, plan: PartPlan, in_hand: list[Loss]) -> bool:
+        """Seal what the reserve still holds room for; whether it worked."""
+        with self._state:
+            queued = [job for job in self._jobs if isinstance(job, Piece)]
+        pending = [*in_hand, *(loss for piece in queued for loss in as_lost(piece))]
+        table = SealTable(parts=plan.index + 1, last=True, lost=tuple(pending))
+        try:
+            self._seal(plan, _Seal(table))
+        except (SealrecError, OSError):
+            return False
+        return True
 
 
 def as_lost(piece: Piece) -> list[Loss]:
@@ -299,20 +303,3 @@ def as_lost(piece: Piece) -> list[Loss]:
         for r in piece.table.frames
     ]
     return [*piece.table.lost, *merge_losses(frames)]
-
-
-def written_runs(rows: Sequence[FrameRow]) -> list[WrittenRun]:
-    """Fold rows of consecutive sequence numbers and ids into runs."""
-    runs: list[WrittenRun] = []
-    for row in rows:
-        last = runs[-1] if runs else None
-        if (
-            last is not None
-            and last.epoch == row.epoch
-            and last.last_seq == row.seq - 1
-            and last.first_id + (row.seq - last.first_seq) == row.frame_id
-        ):
-            runs[-1] = WrittenRun(last.first_seq, row.seq, row.epoch, last.first_id)
-        else:
-            runs.append(WrittenRun(row.seq, row.seq, row.epoch, row.frame_id))
-    return runs

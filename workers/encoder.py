@@ -23,7 +23,7 @@ import msgspec
 
 from engine.container.tables import ClockPair, FragmentTable, SealTable, SessionTable
 from engine.container.writer import Checkpoint
-from engine.ledger import Ledger, merge_losses
+from engine.ledger import Ledger, merge_losses, written_runs
 from ipc import logs, osdep
 from ipc.errors import EncoderError, SealrecError
 from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
@@ -48,7 +48,7 @@ from ipc.ring import RingFrame, RingReader
 from workers.codecs.convert import Converter
 from workers.codecs.encoders import VideoEncoder, open_encoder
 from workers.codecs.spec import EncoderSpec
-from workers.disk import DiskThread, PartPlan, Piece, SealedPart, written_runs
+from workers.disk import DiskThread, PartPlan, Piece, SealedPart
 from workers.fragments import FRAGMENT_S, IDLE_CLOSE_S, Assembly, FragmentAssembler
 from workers.timeline import TICKS_PER_S, Timeline, ticks
 

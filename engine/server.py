@@ -1,0 +1,87 @@
+"""`sealrec serve`: the supervisor behind msgpack on stdin and stdout (PROTOCOL.md).
+
+The protocol is moved to private descriptors first, so nothing that prints can write into it. When
+the controller's pipe closes, or sends what cannot be framed, a running recording is stopped, sealed
+and the process leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from engine import software
+from engine.supervisor import ControllerGone, Supervisor
+from ipc import logs, osdep
+from ipc.channel import Channel
+from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, UnknownVersion
+from ipc.messages import Failure, FromController, Hello, Message
+
+__all__ = ["serve"]
+
+JUNK_LIMIT_BYTES = 256 << 20
+READ_BYTES = 1 << 16
+
+
+def serve(read_fd: int = 0, write_fd: int = 1) -> int:
+    """Serve one controller until it leaves; returns the exit code."""
+    read, write = os.dup(read_fd), os.dup(write_fd)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    logs.secure_standard_streams()
+    logs.configure("engine")
+    osdep.forbid_core_dumps()
+    channel: Channel[Message] = Channel(read, write, FromController)
+    supervisor = Supervisor(channel.send_quietly)
+    reader = threading.Thread(
+        target=_read, args=(channel, read, supervisor), name="controller", daemon=True
+    )
+    reader.start()
+    supervisor.run()
+    channel.close()
+    return 0
+
+
+def _read(channel: Channel[Message], fd: int, supervisor: Supervisor) -> None:
+    """Pass the controller's requests on until its end."""
+    try:
+        channel.receive_hello()
+        channel.greet("engine", software.NAME_AND_VERSION)
+        while True:
+            try:
+                message = channel.receive()
+            except (PeerDied, FrameTooLarge):
+                raise
+            except ProtocolError as error:
+                channel.send_quietly(_failure(error))
+                continue
+            if not isinstance(message, Hello):
+                supervisor.submit(message)
+    except PeerDied:
+        pass
+    except (ProtocolError, UnknownVersion) as error:
+        channel.send_quietly(_failure(error))
+        channel.flush(1.0)
+        supervisor.submit(ControllerGone())
+        _discard(fd)
+    except ChannelError as error:
+        channel.send_quietly(_failure(error))
+    supervisor.submit(ControllerGone())
+
+
+def _failure(error: ChannelError) -> Failure:
+    return Failure(code=error.code, message=error.message, hint=error.hint)
+
+
+def _discard(fd: int) -> None:
+    """Read on, keeping nothing, so that a peer that still writes can come to read the answer."""
+    left = JUNK_LIMIT_BYTES
+    while left > 0:
+        try:
+            data = os.read(fd, READ_BYTES)
+        except OSError:
+            return
+        if not data:
+            return
+        left -= len(data)

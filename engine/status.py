@@ -1,0 +1,161 @@
+"""The status as the controller sees it: composed five times a second from what is measured.
+
+"recording" is said only while bytes of this recording became durable within the last two seconds
+and frames keep coming; otherwise the state names what is wrong. It is never derived from a process
+being alive (design: Durability).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+from engine.lifecycle import Phase
+from engine.recording import Recording
+
+__all__ = ["StatusBoard"]
+
+DURABLE_WITHIN_S = 2.0
+STALL_S = 1.0
+WINDOW_S = 1.0
+DISK_EVERY_S = 1.0
+
+
+class StatusBoard:
+    """Keeps what rates need from one status to the next."""
+
+    def __init__(self) -> None:
+        self._window: tuple[float, int, dict[str, float]] = (0.0, 0, {})
+        self._fps = 0.0
+        self._cpu: dict[str, float] = {}
+        self._disk: tuple[float, int] = (0.0, 0)
+        self._published = -1
+        self._published_at = 0.0
+
+    def begin(self, recording: Recording) -> None:
+        """Forget the recording before."""
+        self.__init__()  # type: ignore[misc]
+        self._published_at = time.monotonic()
+
+    def compose(self, recording: Recording | None) -> dict[str, Any]:
+        """The status now; plain values only."""
+        if recording is None:
+            return {"state": "idle", "phase": Phase.IDLE.value}
+        now = time.monotonic()
+        ring = recording.statistics
+        self._measure(recording, ring.published, now)
+        totals = recording.ledger.totals()
+        counted = sum(totals.values())
+        seen, encoder = recording.seen, recording.seen.encoder
+        durable_age = None if seen.durable_at is None else now - seen.durable_at
+        size = sum(part.file_bytes for part in recording.parts)
+        free = self._free_bytes(recording, now)
+        elapsed = now - recording.began_at
+        part = recording.parts[-1] if recording.parts else None
+        return {
+            "state": self._state(recording, now),
+            "phase": recording.lifecycle.phase.value,
+            "recording_id": recording.recording_id.hex(),
+            "path": str(recording.base),
+            "part": part.index if part else 0,
+            "elapsed_s": round(elapsed, 3),
+            "frames": {
+                "offered": ring.offered,
+                **totals,
+                "in_flight": max(0, ring.offered - counted),
+            },
+            "fps_in": round(self._fps, 2),
+            "fps_encoded": round(encoder.fps, 2) if encoder else 0.0,
+            "encode_ms": round(encoder.encode_ms, 3) if encoder else 0.0,
+            "convert_ms": round(encoder.convert_ms, 3) if encoder else 0.0,
+            "encoder": part.encoder if part else "",
+            "hardware": part.hardware if part else False,
+            "ring": {
+                "slots": ring.slots,
+                "fill": ring.published - ring.released,
+                "high_water": ring.high_water,
+                "not_durable": ring.published - ring.committed,
+                "crash_cover_s": round(self._cover_s(recording, ring.crash_cover_frames), 3),
+            },
+            "write_queue": {
+                "bytes": encoder.queue_bytes if encoder else 0,
+                "fragments": encoder.queue_items if encoder else 0,
+                "stall_s": round(encoder.stall_s, 3) if encoder else 0.0,
+                "write_s": round(seen.write_s, 6),
+                "sync_s": round(seen.sync_s, 6),
+            },
+            "durable_bytes": size,
+            "durable_age_s": None if durable_age is None else round(durable_age, 3),
+            "disk": {
+                "free_bytes": free,
+                "minutes_left": self._minutes_left(free, size, elapsed),
+            },
+            "workers": self._workers(recording),
+        }
+
+    def _state(self, recording: Recording, now: float) -> str:  # noqa: PLR0911 - one return per state
+        phase, seen = recording.lifecycle.phase, recording.seen
+        if phase is not Phase.RECORDING:
+            return phase.value
+        if recording.lifecycle.camera_away:
+            return "camera_lost"
+        if seen.encoder is not None and seen.encoder.stall_s > STALL_S:
+            return "disk_stalled"
+        for role in ("encoder", "capture"):
+            if now - seen.heard.get(role, 0.0) > STALL_S:
+                return f"{role}_silent"
+        rate_hz = recording.source.rate_hz if recording.source else 30.0
+        if now - self._published_at > max(1.0, 5 / rate_hz):
+            return "no_frames"
+        if seen.durable_at is None:
+            return "starting" if now - recording.began_at < DURABLE_WITHIN_S else "not_durable"
+        if now - seen.durable_at > DURABLE_WITHIN_S:
+            return "not_durable"
+        return "recording"
+
+    def _measure(self, recording: Recording, published: int, now: float) -> None:
+        if published != self._published:
+            self._published, self._published_at = published, now
+        began, frames, cpu = self._window
+        if now - began < WINDOW_S:
+            return
+        status = recording.seen.status
+        if began:
+            self._fps = (published - frames) / (now - began)
+            self._cpu = {
+                role: max(0.0, worker.cpu_s - cpu.get(role, worker.cpu_s)) / (now - began)
+                for role, worker in status.items()
+            }
+        self._window = (now, published, {role: w.cpu_s for role, w in status.items()})
+
+    def _workers(self, recording: Recording) -> dict[str, Any]:
+        return {
+            role: {
+                "pid": recording.workers[role].pid if role in recording.workers else None,
+                "cpu": round(self._cpu.get(role, 0.0), 3),
+                "pss_bytes": status.pss_bytes,
+                "private_bytes": status.private_bytes,
+                "descriptors": status.descriptors,
+                "threads": status.threads,
+            }
+            for role, status in recording.seen.status.items()
+        }
+
+    def _free_bytes(self, recording: Recording, now: float) -> int:
+        if now - self._disk[0] > DISK_EVERY_S:
+            try:
+                self._disk = (now, shutil.disk_usage(recording.base.parent).free)
+            except OSError:
+                self._disk = (now, 0)
+        return self._disk[1]
+
+    @staticmethod
+    def _minutes_left(free: int, size: int, elapsed_s: float) -> float | None:
+        if size <= 0 or elapsed_s < 1:
+            return None
+        return round(free / (size / elapsed_s) / 60, 1)
+
+    @staticmethod
+    def _cover_s(recording: Recording, frames: int) -> float:
+        return frames / recording.source.rate_hz if recording.source else 0.0
