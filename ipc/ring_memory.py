@@ -260,8 +260,7 @@ def coalesce(loss_class: LossClass, stamps: Iterable[FrameStamp]) -> list[Loss]:
     """
     rows: list[Loss] = []
     for stamp in stamps:
-        ids, times = (stamp.frame_id,) * 2, (stamp.host_ns,) * 2
-        row = Loss(loss_class, stamp.epoch, *ids, *times)
+        row = Loss.of(stamp, loss_class)
         merged = joined(rows[-1], row) if rows else None
         if merged is None:
             rows.append(row)

@@ -1,11 +1,12 @@
 """The lossless reading end of the frame ring: the encoder process. RING.md, "Reader".
 
-One thread of one process at a time. A successor that attaches after the process was killed at any
+One thread of one process at a time (the two commits may come from another thread). A successor that attaches after the process was killed at any
 instruction reads again what was not yet durable, and names what the writer has overwritten since.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class RingReader:
         self._next_loss = self._losses_committed
         self._next = -1  # resume() sets it
         self._doubtful = -1  # the one frame that the writer may be overwriting after resume()
+        self._committing = threading.Lock()  # the encoder commits from its disk thread
         self._lapped: list[Loss] = []
         self._shape: tuple[int, int, PixelFormat] | None = None
         self._views: list[Pixels] = []
@@ -192,8 +194,9 @@ class RingReader:
         memory = self._memory
         if through_seq >= self._released:
             raise WrongState(f"Frame {through_seq} was not released yet and cannot be committed.")
-        if through_seq >= self._committed:
-            self._committed = memory.words[COMMITTED] = through_seq + 1
+        with self._committing:
+            if through_seq >= self._committed:
+                self._committed = memory.words[COMMITTED] = through_seq + 1
 
     @property
     def loss_cursor(self) -> int:
@@ -231,8 +234,9 @@ class RingReader:
         memory = self._memory
         if cursor > self._next_loss:
             raise WrongState(f"Entry {cursor} of the loss log was not read yet.")
-        if cursor > self._losses_committed:
-            self._losses_committed = memory.words[LOSSES_COMMITTED] = cursor
+        with self._committing:
+            if cursor > self._losses_committed:
+                self._losses_committed = memory.words[LOSSES_COMMITTED] = cursor
 
     def statistics(self) -> RingStatistics:
         """Read all figures of the ring.

@@ -29,7 +29,7 @@ from ipc.ring_layout import (
     pack_slot,
     pack_table_entry,
 )
-from ipc.ring_memory import Access, RingHandles, RingMemory, joined
+from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics, joined
 from ipc.shared_memory import WakeEvent, order_memory
 
 if TYPE_CHECKING:
@@ -228,6 +228,14 @@ class RingWriter:
         order_memory()
         memory.words[ENDED] = 1
         self._data_ready.set()
+
+    def statistics(self) -> RingStatistics:
+        """Read all figures of the ring.
+
+        Raises:
+            ProtocolError: The ring is damaged.
+        """
+        return self._memory.statistics()
 
     def close(self) -> None:
         """Let go of the ring; never fails, may be called again. The frames in it stay."""
