@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ipc.errors import ConfigError
+
 __all__ = ["TIMESCALE_HZ", "EncoderSpec", "Hardware", "Sample", "even", "h264_level", "rate_cap"]
 
 TIMESCALE_HZ = 90_000
@@ -18,7 +20,8 @@ Hardware = Literal["auto", "off", "only"]
 # the padding of fragments to chunk edges.
 _CAP_BITS_PER_S = 6_330_000
 _CAP_PIXELS_PER_S = 1920 * 1200 * 30
-_CAP_FLOOR_BITS_PER_S = 2_000_000
+# Small pictures cost more bits per pixel; 1280x720 at 25 Hz needs 3 Mbit/s for 40 dB.
+_CAP_FLOOR_BITS_PER_S = 5_000_000
 
 # (level, macroblocks per second, macroblocks per picture), ITU-T H.264 table A-1. Lower levels
 # are left out: their bit rate limits are below our cap.
@@ -48,9 +51,12 @@ class EncoderSpec:
         gop_frames: Longest run without a key frame when nobody forces one: a safety net, as key
             frames are forced at fragment starts. 0: four fragments of 0.8 s.
         max_bits_per_s: Cap of the bit rate; 0: `rate_cap`.
-        threads: Encoder threads; 0: one per core the process may use.
+        threads: Encoder threads; 0: one per core, four at most.
         preset: The encoder's own speed name; None: the default of the encoder.
         hardware: Try hardware encoders first ("auto"), never ("off"), or accept no other ("only").
+
+    Raises:
+        ConfigError: a size or rate that is not positive.
     """
 
     codec: str
@@ -62,6 +68,21 @@ class EncoderSpec:
     threads: int = 0
     preset: str | None = None
     hardware: Hardware = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.width_px, self.height_px) < 1 or not self.rate_hz > 0:
+            size = f"{self.width_px}x{self.height_px} at {self.rate_hz} Hz"
+            raise ConfigError(f"No encoder takes pictures of {size}.", hint="Give positive sizes.")
+
+    @property
+    def coded_px(self) -> tuple[int, int]:
+        """Width and height as coded: even."""
+        return even(self.width_px), even(self.height_px)
+
+    @property
+    def cap_bits_per_s(self) -> int:
+        """The cap of the bit rate that applies."""
+        return self.max_bits_per_s or rate_cap(self.width_px, self.height_px, self.rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
