@@ -176,7 +176,7 @@ class PartFile:
         if not osdep.RENAMES_OPEN_FILES:
             self.close()
         try:
-            _rename_new(self.open_path, self.path)
+            self._rename()
             # Should this fail, a power cut may bring the old name back, and recovery renames it.
             with contextlib.suppress(OSError):
                 osdep.sync_directory(self.path.parent)
@@ -185,6 +185,22 @@ class PartFile:
         finally:
             self.close()
         return self.path
+
+    def _rename(self) -> None:
+        deadline = time.monotonic() + _TRIES_S
+        while True:
+            try:
+                return osdep.rename_new(self.open_path, self.path)
+            except FileExistsError:
+                # Both names of one file are what a rename by link and unlink leaves when killed.
+                if not os.path.samefile(self.open_path, self.path):
+                    raise
+                return os.unlink(self.open_path)
+            except PermissionError:
+                # Windows: a virus scanner or a reader still has it open. Elsewhere this is final.
+                if osdep.RENAMES_OPEN_FILES or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
 
     def delete(self) -> None:
         """Remove the file; only for one whose payload never began."""
@@ -250,6 +266,15 @@ class HeaderCopies:
             self._replace_older(raw)
             self._file.sync_all()
 
+    def write_again(self) -> None:
+        """The header in force once more, over the other copy, which is damaged or out of date.
+
+        Raises:
+            OSError: see ``write_both``.
+        """
+        self._replace_older(updated(self.header, self._dek))
+        self._file.sync_all()
+
     def _replace_older(self, raw: bytes) -> None:
         older = 1 - self._newest
         self._file.write(raw, older * HEADER_BYTES)
@@ -273,17 +298,3 @@ def _wait_until_gone(path: Path, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise InUse(f"{path} was locked by another process as soon as it was made.")
         time.sleep(_PAUSE_S)
-
-
-def _rename_new(source: Path, target: Path) -> None:
-    deadline = time.monotonic() + _TRIES_S
-    while True:
-        try:
-            osdep.rename_new(source, target)
-        except PermissionError:
-            # Windows: a virus scanner or a reader still has it open. Elsewhere this is final.
-            if osdep.RENAMES_OPEN_FILES or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_S)
-        else:
-            return

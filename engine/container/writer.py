@@ -193,7 +193,7 @@ class PartWriter:
             raise self._refusal("An init segment comes once, before the first fragment.")
         require_boxes(init_segment, _INIT_BOXES)
         event = pack_event(EventMessage(SESSION_SCHEME, 0, 0, 0, pack_session(session)))
-        checkpoint = self._write_unit(init_segment + event)
+        checkpoint = self._write_unit([init_segment, event])
         self._condition = _Condition.OPEN
         self._stop_if_full()
         return checkpoint
@@ -224,7 +224,8 @@ class PartWriter:
         number, first_chunk = len(self._index), self._payload.chunk_count
         table = pack_fragment(fragment)
         event = pack_event(EventMessage(FRAGMENT_SCHEME, pts, duration, number, table))
-        checkpoint = self._write_unit(event + media, IndexRow(first_chunk, pts, _samples(fragment)))
+        row = IndexRow(first_chunk, pts, len(fragment.frames))
+        checkpoint = self._write_unit([event, media], row)
         self._end_pts = max(self._end_pts, pts + duration)
         self._stop_if_full()
         return checkpoint
@@ -288,9 +289,11 @@ class PartWriter:
     ) -> None:
         self.abandon()
 
-    def _write_unit(self, content: bytes, row: IndexRow | None = None) -> Checkpoint:
+    def _write_unit(self, boxes: list[bytes], row: IndexRow | None = None) -> Checkpoint:
         """Pad to a chunk edge, encrypt, write, sync, checkpoint; ``row`` joins the index then."""
-        content += padding_after(len(content))  # a unit starts at an edge
+        content = b"".join(
+            [*boxes, padding_after(sum(map(len, boxes)))]
+        )  # a unit starts at an edge
         first_chunk = self._payload.chunk_count
         if len(content) > MAX_UNIT_BYTES:
             raise ValueError(f"a fragment of {len(content)} bytes is longer than a reader takes")
@@ -377,10 +380,6 @@ def _write_beginning(file: PartFile, header: bytes, preamble: bytes) -> None:
     osdep.sync_directory(file.path.parent)
     file.write(preamble, PAYLOAD_OFFSET)
     file.sync()
-
-
-def _samples(fragment: FragmentTable) -> int:
-    return len(fragment.frames)
 
 
 def _cannot_create(path: Path, error: OSError) -> DiskError:
