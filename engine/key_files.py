@@ -90,12 +90,11 @@ def read_password(source: Source) -> str:
     """
     if source == PROMPT:
         return checked_password(getpass.getpass("Password: "), "The password")
-    try:
-        text = _read_line(source).decode("utf-8-sig")
-    except UnicodeDecodeError:
+    text = _decoded(_read_line(source))
+    if text is None:
         raise KeyFileError(
             f"The password in {source} is not UTF-8.", hint="Save the file as UTF-8."
-        ) from None
+        )
     return checked_password(text, f"The password in {source}")
 
 
@@ -199,6 +198,14 @@ def new_key_pair(private_path: Path, public_path: Path) -> bytes:
         private_path.unlink()
         raise
     return public_key_id(key.public_key().public_bytes_raw())
+
+
+def _decoded(line: bytes) -> str | None:
+    # None instead of the error: a UnicodeDecodeError carries the bytes, here a password.
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
 
 
 def _read_line(source: Source) -> bytes:

@@ -129,13 +129,13 @@ class PayloadWriter:
             WrongState: the payload is finalized, or would exceed 2^32 chunks. Nothing was taken.
         """
         self._check_open()
-        size_bytes = memoryview(data).nbytes
-        if (self._accepted_bytes + size_bytes) // CHUNK >= self._max_chunks:
+        view = memoryview(data).cast("B")
+        if (self._accepted_bytes + len(view)) // CHUNK >= self._max_chunks:
             raise WrongState(
                 f"A part holds at most {self._max_chunks} chunks.", hint="Begin a new part."
             )
-        stored = self._encryptor.update(data)
-        self._accepted_bytes += size_bytes
+        stored = self._encryptor.update(view)
+        self._accepted_bytes += len(view)
         return stored
 
     def finalize(self) -> bytes:

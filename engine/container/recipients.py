@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-from ipc.errors import Corrupt
+from ipc.errors import ConfigError, Corrupt
 
 __all__ = [
     "ITERATIONS_ACCEPTED",
@@ -59,6 +59,12 @@ class PasswordRecipient:
     key_id: bytes = field(repr=False)
     label: str = field(default="", repr=False)
 
+    def __post_init__(self) -> None:
+        _check_size(self.kek)
+        _check_size(self.salt)
+        if len(self.key_id) != _ID_BYTES:
+            raise ConfigError(f"A key id has {_ID_BYTES} bytes, not {len(self.key_id)}.")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyFileRecipient:
@@ -67,6 +73,9 @@ class KeyFileRecipient:
     kek: bytes = field(repr=False)
     label: str = field(default="", repr=False)
 
+    def __post_init__(self) -> None:
+        _check_size(self.kek)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublicKeyRecipient:
@@ -74,6 +83,9 @@ class PublicKeyRecipient:
 
     public_key: bytes = field(repr=False)
     label: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        _check_size(self.public_key)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +106,9 @@ class KeyFileSecret:
 
     kek: bytes = field(repr=False)
 
+    def __post_init__(self) -> None:
+        _check_size(self.kek)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrivateKeySecret:
@@ -101,12 +116,18 @@ class PrivateKeySecret:
 
     private_key: bytes = field(repr=False)
 
+    def __post_init__(self) -> None:
+        _check_size(self.private_key)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DataKeySecret:
     """The data key itself (32 bytes): opens by the header's MAC alone, without a slot."""
 
     dek: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_size(self.dek)
 
 
 Recipient = PasswordRecipient | KeyFileRecipient | PublicKeyRecipient
@@ -146,6 +167,11 @@ def recipient_id(recipient: Recipient) -> bytes:
             return key_file_id(kek)
         case PublicKeyRecipient(public_key=public_key):
             return public_key_id(public_key)
+
+
+def _check_size(key: bytes) -> None:
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"A key has {KEY_BYTES} bytes, not {len(key)}.")
 
 
 def _sha256(data: bytes) -> bytes:
