@@ -11,12 +11,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from engine.container.tables import FrameRow
 from ipc.frame import Loss, LossClass
 
-__all__ = ["CLASSES", "WRITTEN", "Balance", "Ledger", "Runs", "WrittenRun", "merge_losses", "written_runs"]
+__all__ = [
+    "CLASSES",
+    "WRITTEN",
+    "Balance",
+    "Ledger",
+    "Runs",
+    "WrittenRun",
+    "merge_losses",
+    "written_runs",
+]
 
 WRITTEN = "written"
 CLASSES = (WRITTEN, *(c.label for c in LossClass))
@@ -191,7 +201,7 @@ class Ledger:
             spans = list(everything)
             problems += [
                 f"epoch {number}: ids {a[1] + 1} to {b[0] - 1} are in no class"
-                for a, b in zip(spans, spans[1:], strict=False)
+                for a, b in pairwise(spans)
             ]
         return Balance(offered, self.totals(), tuple(problems))
 

@@ -12,44 +12,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
 
-__all__ = [
-    "Action",
-    "AllocateRing",
-    "Announce",
-    "BeginStream",
-    "CancelTimer",
-    "Conclude",
-    "EndStream",
-    "Event",
-    "FinishRecording",
-    "Kill",
-    "Lifecycle",
-    "OpenPart",
-    "OpenSource",
-    "PartEnded",
-    "PartGone",
-    "PartReady",
-    "Phase",
-    "Problem",
-    "RestartLimits",
-    "RetirePart",
-    "RingReady",
-    "RingRefused",
-    "SetTimer",
-    "SourceReady",
-    "StartRequested",
-    "StartWorker",
-    "StopRequested",
-    "StreamOver",
-    "TimerFired",
-    "WorkerGone",
-    "WorkerRefused",
-    "WorkerSilent",
-]
+from engine.steps import (
+    Action,
+    AllocateRing,
+    Announce,
+    BeginStream,
+    CancelTimer,
+    Conclude,
+    EndStream,
+    Event,
+    FinishRecording,
+    Kill,
+    OpenPart,
+    OpenSource,
+    PartEnded,
+    PartGone,
+    PartReady,
+    Problem,
+    RetirePart,
+    RingReady,
+    RingRefused,
+    Role,
+    SetTimer,
+    SourceReady,
+    StartRequested,
+    StartWorker,
+    StopRequested,
+    StreamOver,
+    TimerFired,
+    WorkerGone,
+    WorkerRefused,
+    WorkerSilent,
+)
 
-Role = Literal["capture", "encoder"]
+__all__ = ["Lifecycle", "Phase", "RestartLimits"]
 
 
 class Phase(StrEnum):
@@ -64,15 +61,6 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """An error as it crosses a pipe: code, message and hint (ipc/errors.py)."""
-
-    code: str
-    message: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class RestartLimits:
     """How often a worker may be started again before the recording is ended and sealed.
 
@@ -84,208 +72,6 @@ class RestartLimits:
     max_restarts: int = 5
     window_s: float = 60.0
 
-
-# --- events -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StartRequested:
-    """The controller wants a recording."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested:
-    """The controller, a signal or the set duration ends it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReady:
-    """The source is open."""
-
-
-@dataclass(frozen=True, slots=True)
-class RingReady:
-    """The ring's memory is had."""
-
-
-@dataclass(frozen=True, slots=True)
-class RingRefused:
-    """The ring's memory cannot be had."""
-
-    problem: Problem
-
-
-@dataclass(frozen=True, slots=True)
-class PartReady:
-    """A part is open on the disk and its encoder too."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartEnded:
-    """A part is sealed."""
-
-    last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PartGone:
-    """The disk takes no more of the open part."""
-
-    problem: Problem
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOver:
-    """The source delivers no more; ``reason`` as in `workers.sources.source.Source.run`."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRefused:
-    """A worker says why it cannot work; its exit follows."""
-
-    role: Role
-    problem: Problem
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerGone:
-    """A worker process ended; ``sealed`` says that its part was sealed before."""
-
-    role: Role
-    exit_code: int
-    sealed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSilent:
-    """A worker sent no heartbeat in time."""
-
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class TimerFired:
-    """A timer set earlier is due."""
-
-    name: str
-
-
-Event = (
-    StartRequested
-    | StopRequested
-    | SourceReady
-    | RingReady
-    | RingRefused
-    | PartReady
-    | PartEnded
-    | PartGone
-    | StreamOver
-    | WorkerRefused
-    | WorkerGone
-    | WorkerSilent
-    | TimerFired
-)
-
-# --- actions ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StartWorker:
-    """Start a worker process."""
-
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSource:
-    """Tell the capture worker to open the source."""
-
-
-@dataclass(frozen=True, slots=True)
-class AllocateRing:
-    """Get the ring's memory for what the source delivers."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPart:
-    """Tell the encoder to open the next part."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetirePart:
-    """The open part's encoder is dead: delete it if it holds nothing, else recover it."""
-
-
-@dataclass(frozen=True, slots=True)
-class BeginStream:
-    """Tell the capture worker to deliver frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndStream:
-    """Tell the capture worker to stop its source."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinishRecording:
-    """Tell the encoder to drain the ring and seal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End a worker process at once."""
-
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class SetTimer:
-    """Fire ``name`` after ``seconds``, replacing one of that name."""
-
-    name: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
-    """Forget a timer."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell the controller of something that happened."""
-
-    kind: str
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    """The recording is over; ``problem`` says why if it ended before it was asked to."""
-
-    started: bool
-    problem: Problem | None
-
-
-Action = (
-    StartWorker
-    | OpenSource
-    | AllocateRing
-    | OpenPart
-    | RetirePart
-    | BeginStream
-    | EndStream
-    | FinishRecording
-    | Kill
-    | SetTimer
-    | CancelTimer
-    | Announce
-    | Conclude
-)
 
 START_S = 60.0
 STOP_S = 5.0
@@ -321,7 +107,7 @@ class Lifecycle:
     _part_failed: bool = False
     _stop_wanted: bool = False
 
-    def handle(self, event: Event) -> list[Action]:
+    def handle(self, event: Event) -> list[Action]:  # noqa: PLR0911, PLR0912 - one case per event
         """Take one event; returns what is to be done, in order."""
         if self.phase is Phase.DONE:
             return []
@@ -506,7 +292,7 @@ class Lifecycle:
         self._deaths[role] = self._deaths.get(role, 0) + 1
         return self._deaths[role] <= self.limits.max_restarts
 
-    def _timer(self, name: str) -> list[Action]:
+    def _timer(self, name: str) -> list[Action]:  # noqa: PLR0911 - one return per timer
         if name.startswith("forgive:"):
             self._deaths.pop(name.partition(":")[2], None)
             return []

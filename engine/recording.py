@@ -8,22 +8,19 @@ about races (that is `lifecycle`) and shows nothing to anyone (that is `supervis
 from __future__ import annotations
 
 import contextlib
-import secrets
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import keys, software
+from engine import software
 from engine.config import RecordingConfig
-from engine.container import names, recovery
-from engine.container.header import new_core, new_header
-from engine.container.payload import PAYLOAD_OFFSET, PREAMBLE
-from engine.container.recipients import DataKeySecret, Recipient
-from engine.ledger import Ledger, WrittenRun, written_runs
-from engine.lifecycle import (
+from engine.ledger import Ledger, WrittenRun
+from engine.lifecycle import Lifecycle, Phase
+from engine.parts import Part, PartRecovered, Parts
+from engine.processes import WorkerExit, WorkerMessage, WorkerProcess
+from engine.steps import (
     Action,
     AllocateRing,
     Announce,
@@ -33,13 +30,11 @@ from engine.lifecycle import (
     EndStream,
     FinishRecording,
     Kill,
-    Lifecycle,
     OpenPart,
     OpenSource,
     PartEnded,
     PartGone,
     PartReady,
-    Phase,
     Problem,
     RetirePart,
     RingReady,
@@ -55,10 +50,9 @@ from engine.lifecycle import (
     WorkerRefused,
     WorkerSilent,
 )
-from engine.lifecycle import Event as LifecycleEvent
-from engine.processes import WorkerExit, WorkerMessage, WorkerProcess
+from engine.steps import Event as Step
 from ipc import messages
-from ipc.errors import ConfigError, DiskError, MemoryRefused, SealrecError, WrongState
+from ipc.errors import ConfigError, MemoryRefused, WrongState
 from ipc.frame import PixelFormat
 from ipc.messages import (
     EncoderStatus,
@@ -76,7 +70,7 @@ from ipc.messages import (
 )
 from ipc.ring import Ring, RingStatistics
 
-__all__ = ["Part", "PartRecovered", "Recording"]
+__all__ = ["Latency", "Recording"]
 
 SILENT_S = 5.0
 SILENT_AT_START_S = 30.0
@@ -97,30 +91,6 @@ NO_RING = RingStatistics(
     last_host_ns=None,
     crash_cover_frames=0,
 )
-COMMITMENT = slice(PREAMBLE - 32, PREAMBLE)
-
-
-@dataclass(slots=True)
-class Part:
-    """One part of the recording, as the supervisor knows it."""
-
-    index: int
-    path: Path
-    state: str = "open"
-    file_bytes: int = 0
-    end_pts: int = 0
-    commitment: bytes = bytes(32)
-    encoder: str = ""
-    hardware: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PartRecovered:
-    """A dead part was closed by recovery, or could not be."""
-
-    part: Part
-    report: recovery.PartReport | None
-    error: str = ""
 
 
 @dataclass(slots=True)
@@ -166,10 +136,7 @@ class Recording:
     ) -> None:
         self.config = config
         self._post, self._announce = post, announce
-        self.recording_id = secrets.token_bytes(16)
-        self._dek = secrets.token_bytes(32)
-        self._recipients = _recipients(config)
-        self.base = _claim(config)
+        self.parts = Parts(config)
         self.ring = Ring.reserve()
         self.lifecycle = Lifecycle(
             camera_return_s=config.camera_return_s,
@@ -177,7 +144,6 @@ class Recording:
             source_restarts=config.source_kind != "file",
         )
         self.ledger = Ledger()
-        self.parts: list[Part] = []
         self.workers: dict[str, WorkerProcess] = {}
         self.seen = _Seen()
         self.source: SourceOpened | None = None
@@ -187,7 +153,6 @@ class Recording:
         self._origin_ns: int | None = None
         self._offsets: dict[int, int] = {}
         self._timers: dict[str, float] = {}
-        self._recovering = 0
         self._finish_waits = False
         self._part_needed = False
         self._leave_by: float | None = None
@@ -239,9 +204,9 @@ class Recording:
     @property
     def finished(self) -> bool:
         """Concluded, all workers gone, all recoveries done."""
-        return self.concluded is not None and not self.workers and not self._recovering
+        return self.concluded is not None and not self.workers and not self.parts.recovering
 
-    def _feed(self, event: LifecycleEvent) -> None:
+    def _feed(self, event: Step) -> None:
         for action in self.lifecycle.handle(event):
             self._do(action)
 
@@ -263,7 +228,7 @@ class Recording:
             case StreamEnded():
                 self._feed(StreamOver(message.reason))
             case PartOpened():
-                part = self.parts[-1]
+                part = self._part
                 part.encoder, part.hardware = message.encoder, message.hardware
                 self._feed(PartReady())
             case PartNeeded():
@@ -275,7 +240,7 @@ class Recording:
             case PartSealed():
                 self._sealed(message)
             case PartFailed():
-                self.parts[-1].state = "sealed" if message.sealed else "failed"
+                self._part.state = "sealed" if message.sealed else "failed"
                 self._feed(PartGone(Problem(message.code, message.message, message.hint)))
             case Failure():
                 problem = Problem(message.code, message.message, message.hint)
@@ -298,7 +263,7 @@ class Recording:
         for first_seq, last_seq, epoch, first_id in fragment.rows:
             self.ledger.add_written(WrittenRun(first_seq, last_seq, epoch, first_id))
         self._count_lost(fragment.lost)
-        seen, part = self.seen, self.parts[-1]
+        seen, part = self.seen, self._part
         seen.durable_at = time.monotonic()
         seen.write_s, seen.sync_s = fragment.write_s, fragment.sync_s
         part.file_bytes = fragment.file_bytes
@@ -326,7 +291,7 @@ class Recording:
                 )
 
     def _sealed(self, message: PartSealed) -> None:
-        part = self.parts[-1]
+        part = self._part
         part.state, part.path = "sealed", Path(message.path)
         part.file_bytes = message.size_bytes
         part.end_pts = max(part.end_pts, message.end_pts)
@@ -339,12 +304,7 @@ class Recording:
         del self.workers[role]
         self.seen.heard.pop(role, None)
         if self.concluded is None:
-            sealed = False
-            if role == "encoder" and self.parts and self.parts[-1].state == "open":
-                sealed = self.parts[-1].path.exists()
-                if sealed:
-                    self.parts[-1].state = "sealed"
-                    self.parts[-1].file_bytes = self.parts[-1].path.stat().st_size
+            sealed = role == "encoder" and self.parts.was_sealed()
             self._feed(WorkerGone(role, exit_.exit_code, sealed))  # type: ignore[arg-type]
 
     # --- what is done -------------------------------------------------------------------------
@@ -370,7 +330,7 @@ class Recording:
             case OpenPart():
                 self._open_part()
             case RetirePart():
-                self._retire_part()
+                self.parts.retire(self._post)
             case FinishRecording():
                 self._finish()
             case SetTimer(name, seconds):
@@ -378,6 +338,8 @@ class Recording:
             case CancelTimer(name):
                 self._timers.pop(name, None)
             case Announce(kind, text):
+                if kind == "recording_started":
+                    self.began_at = time.monotonic()
                 self._announce(kind, text, self._details(kind))
             case Conclude():
                 self._conclude(action)
@@ -388,9 +350,10 @@ class Recording:
 
     def _details(self, kind: str) -> dict[str, Any]:
         if kind == "recording_started":
-            return {"path": str(self.base), "recording_id": self.recording_id.hex()}
-        if kind in ("part_opened", "part_sealed") and self.parts:
-            return {"path": str(self.parts[-1].path), "index": self.parts[-1].index}
+            path, recording_id = self.parts.base, self.parts.recording_id
+            return {"path": str(path), "recording_id": recording_id.hex()}
+        if kind in ("part_opened", "part_sealed"):
+            return {"path": str(self._part.path), "index": self._part.index}
         return {}
 
     def _spec_for_rest(self) -> dict[str, Any]:
@@ -427,32 +390,27 @@ class Recording:
             return
         self._feed(RingReady())
 
+    @property
+    def _part(self) -> Part:
+        part = self.parts.current
+        assert part is not None
+        return part
+
     def _open_part(self) -> None:
-        index = self.parts[-1].index + 1 if self.parts else 0
-        previous = self.parts[-1].commitment if self.parts else bytes(32)
-        if self.parts and not any(previous):
-            previous = self.parts[-1].commitment = _commitment(self.parts[-1].path)
-        path = names.part_path(self.base, index)
-        core = new_core(
-            recording_id=self.recording_id,
-            part_index=index,
-            created_unix_ms=time.time_ns() // 1_000_000,
-            previous_part=previous,
-        )
-        self.parts.append(Part(index, path))
+        part, header = self.parts.begin()
         self._send(
             "encoder",
             messages.OpenPart(
-                index=index,
-                path=str(path),
-                header=new_header(core, self._dek, self._recipients),
-                dek=self._dek,
+                index=part.index,
+                path=str(part.path),
+                header=header,
+                dek=self.parts.dek,
                 video=self.config.video(),
                 frame=self._frame,
                 session=self._session(),
                 host_origin_ns=self._origin_ns,
                 epoch_offsets=list(self._offsets.items()),
-                previous=self.ledger.snapshot() if index else {},
+                previous=self.ledger.snapshot() if part.index else {},
             ),
         )
 
@@ -465,63 +423,24 @@ class Recording:
             "software": software.NAME_AND_VERSION,
         }
 
-    def _retire_part(self) -> None:
-        """Close the dead encoder's part in the background, or forget it if it holds nothing."""
-        if not self.parts or self.parts[-1].state == "sealed":
-            return
-        part = self.parts[-1]
-        try:
-            part.commitment = _commitment(names.open_path(part.path))
-        except DiskError:
-            with contextlib.suppress(OSError):
-                names.open_path(part.path).unlink()
-                names.reserve_path(part.path).unlink()
-            self.parts.pop()  # it died before its preamble: its index is used again
-            return
-        part.state = "recovering"
-        self._recovering += 1
-        threading.Thread(target=self._recover, args=(part,), name="recovery", daemon=True).start()
-
-    def _recover(self, part: Part) -> None:
-        try:
-            report = recovery.recover_part(names.open_path(part.path), DataKeySecret(self._dek))
-            self._post(PartRecovered(part, report))
-        except (SealrecError, OSError) as error:
-            self._post(PartRecovered(part, None, str(error)))
-
     def _recovered(self, item: PartRecovered) -> None:
-        self._recovering -= 1
-        part, report = item.part, item.report
-        if report is None:
-            part.state = "incomplete"
-            self._announce("recovery_failed", f"{part.path}: {item.error}", {})
-        else:
-            part.state = report.state
-            for fragment in report.fragments():
-                for run in written_runs(fragment.frames):
-                    self.ledger.add_written(run)
-                for loss in fragment.lost:
-                    self.ledger.add_lost(loss)
-            with contextlib.suppress(OSError):
-                part.file_bytes = part.path.stat().st_size
-            self._announce(
-                "part_recovered", f"{part.path} was closed", {"path": str(part.path)}
-            )
-        if self._finish_waits and not self._recovering:
+        self.parts.recovered(item)
+        self.ledger.merge(item.ledger)
+        kind = "recovery_failed" if item.error else "part_recovered"
+        self._announce(kind, item.error, {"path": str(item.part.path)})
+        if self._finish_waits and not self.parts.recovering:
             self._finish()
 
     def _finish(self) -> None:
         # The seal holds the totals of all parts, so a part that is being recovered comes first.
-        if self._recovering:
+        if self.parts.recovering:
             self._finish_waits = True
             return
         self._finish_waits = False
         previous = self.ledger.snapshot() if len(self.parts) > 1 else {}
         self._send(
             "encoder",
-            messages.FinishRecording(
-                through=self.statistics.published, previous=previous
-            ),
+            messages.FinishRecording(through=self.statistics.published, previous=previous),
         )
 
     def _conclude(self, conclusion: Conclude) -> None:
@@ -530,21 +449,15 @@ class Recording:
         self._leave_by = time.monotonic() + LEAVE_S
         for worker in self.workers.values():
             worker.send(messages.Shutdown())
-        if not self.workers and self.parts and self.parts[-1].state == "open":
-            self._retire_part()
 
     # --- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give back the ring and forget the keys; a recording that never began leaves nothing."""
         if self.concluded is not None and not self.concluded.started:
-            for part in self.parts:
-                for path in (names.open_path(part.path), names.reserve_path(part.path)):
-                    with contextlib.suppress(OSError):
-                        path.unlink()
+            self.parts.discard()
         self.ring.close()
-        self._dek = b""
-        self._recipients = []
+        self.parts.forget_keys()
 
     @property
     def statistics(self) -> RingStatistics:
@@ -562,15 +475,15 @@ class Recording:
         lost = {name: n for name, n in balance.totals.items() if n and name != "written"}
         states = {part.state for part in self.parts}
         result = {
-            "parts": [str(_existing(part.path)) for part in self.parts],
-            "recording_id": self.recording_id.hex(),
+            "parts": [str(path) for path in self.parts.existing_paths()],
+            "recording_id": self.parts.recording_id.hex(),
             "frames_offered": ring.offered,
             "frames_written": balance.totals["written"],
             "lost": lost,
             "gaps": self.ledger.gaps,
             "balanced": balance.balanced and balance.offered == ring.offered,
-            "duration_s": round(max((p.end_pts for p in self.parts), default=0) / 90_000, 6),
-            "size_bytes": sum(part.file_bytes for part in self.parts),
+            "duration_s": round(self.parts.end_pts / 90_000, 6),
+            "size_bytes": self.parts.size_bytes,
             "state": _worst(states),
         }
         if balance.problems:
@@ -589,63 +502,3 @@ def _worst(states: set[str]) -> str:
         if state in states:
             return "recovered" if state == "recovered" else "incomplete"
     return "sealed" if states else "failed"
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else names.open_path(path)
-
-
-def _commitment(path: Path) -> bytes:
-    """The key commitment in a part's preamble.
-
-    Raises:
-        DiskError: the part ends before its preamble does.
-    """
-    found = b""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(PAYLOAD_OFFSET)
-        found = file.read(PREAMBLE)
-    if len(found) < PREAMBLE:
-        raise DiskError(f"{path} holds no recording yet.")
-    return found[COMMITMENT]
-
-
-def _recipients(config: RecordingConfig) -> list[Recipient]:
-    given: list[Recipient] = [
-        keys.password_recipient(k.value, label=k.label) for k in config.keys if k.kind == "password"
-    ]
-    paths = {
-        kind: [k.value for k in config.keys if k.kind == kind]
-        for kind in ("key_file", "password_file", "public_key")
-    }
-    if any(paths.values()) or not given:
-        given += keys.recipients_from(
-            key_files=paths["key_file"],
-            password_files=paths["password_file"],
-            public_keys=paths["public_key"],
-        )
-    return given
-
-
-def _claim(config: RecordingConfig) -> Path:
-    """Find the recording's name and make its directory; writes no file.
-
-    Raises:
-        ConfigError: the name is taken, or the directory cannot be made or written.
-    """
-    base = Path(config.output).absolute()
-    if config.next_free_name:
-        base = names.next_free(base)
-    else:
-        names.check_free(base)
-    try:
-        base.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = base.parent / f".{base.name}.{secrets.token_hex(4)}"
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"{base.parent} cannot be written: {error.strerror}.",
-            hint="Nothing was started; choose another directory or its permissions.",
-        ) from error
-    return base

@@ -49,15 +49,15 @@ class StatusBoard:
         counted = sum(totals.values())
         seen, encoder = recording.seen, recording.seen.encoder
         durable_age = None if seen.durable_at is None else now - seen.durable_at
-        size = sum(part.file_bytes for part in recording.parts)
+        size = recording.parts.size_bytes
         free = self._free_bytes(recording, now)
         elapsed = now - recording.began_at
-        part = recording.parts[-1] if recording.parts else None
+        part = recording.parts.current
         return {
             "state": self._state(recording, now),
             "phase": recording.lifecycle.phase.value,
-            "recording_id": recording.recording_id.hex(),
-            "path": str(recording.base),
+            "recording_id": recording.parts.recording_id.hex(),
+            "path": str(recording.parts.base),
             "part": part.index if part else 0,
             "elapsed_s": round(elapsed, 3),
             "frames": {
@@ -145,7 +145,7 @@ class StatusBoard:
     def _free_bytes(self, recording: Recording, now: float) -> int:
         if now - self._disk[0] > DISK_EVERY_S:
             try:
-                self._disk = (now, shutil.disk_usage(recording.base.parent).free)
+                self._disk = (now, shutil.disk_usage(recording.parts.base.parent).free)
             except OSError:
                 self._disk = (now, 0)
         return self._disk[1]

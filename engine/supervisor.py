@@ -42,7 +42,7 @@ class Supervisor:
         listener: Gets every reply, event and status, on the supervisor's thread; must not block.
     """
 
-    def __init__(self, listener: Callable[[Outgoing], None]) -> None:
+    def __init__(self, listener: Callable[[Outgoing], object]) -> None:
         self._listener = listener
         self._inbox: queue.Queue[object] = queue.Queue()
         self._recording: Recording | None = None
@@ -97,10 +97,10 @@ class Supervisor:
                     if self._recording is not None:
                         self._recording.take(item)
         except SealrecError as error:
-            call = getattr(item, "call", None)
-            if call is None:
+            asked: int | None = getattr(item, "call", None)
+            if asked is None:
                 raise
-            self._refuse(call, error.code, error.message, error.hint)
+            self._refuse(asked, error.code, error.message, error.hint)
 
     def _start(self, request: StartRecording) -> None:
         if self._recording is not None:
@@ -125,9 +125,7 @@ class Supervisor:
     def _announce(self, kind: str, text: str, details: dict[str, Any]) -> None:
         log = logs.logger.warning if kind in ("error", "disk_failed") else logs.logger.info
         log(kind, text=text)
-        self._listener(
-            Event(kind=kind, host_ns=time.perf_counter_ns(), text=text, details=details)
-        )
+        self._listener(Event(kind=kind, host_ns=time.perf_counter_ns(), text=text, details=details))
         if kind == "recording_started" and self._start_call is not None:
             self._reply(self._start_call, details)
             self._start_call = None

@@ -16,6 +16,7 @@ from ipc.frame import Loss, LossClass
 __all__ = [
     "PROTOCOL_MAJOR",
     "PROTOCOL_MINOR",
+    "BeginStream",
     "Control",
     "Delivery",
     "EncoderStatus",
@@ -46,7 +47,6 @@ __all__ = [
     "Status",
     "StopRecording",
     "StreamEnded",
-    "BeginStream",
     "ToCapture",
     "ToController",
     "ToEncoder",
@@ -225,9 +225,8 @@ class SourceOpened(Message, frozen=True, tag="source_opened"):
 
 
 class StreamEnded(Message, frozen=True, tag="stream_ended"):
-    """No more frames from this source; ``published`` is the ring's cursor at its end."""
+    """No more frames from this source; the ring's cursors say how many there were."""
 
-    published: Count
     reason: Text
 
 

@@ -126,9 +126,7 @@ class RingSink:
     def _arrive(self, frame_id: int, camera_ns: int) -> FrameStamp:
         """Begin an epoch where ids or clock step back, and name the ids that were skipped."""
         now = time.perf_counter_ns()
-        if self._epoch is None:
-            self._begin_epoch(now)
-        elif frame_id <= self._last_id:
+        if self._epoch is None or frame_id <= self._last_id:
             self._begin_epoch(now)
         elif camera_ns <= self._last_camera_ns:
             self._epoch = self._ring.begin_epoch()  # the ids go on, so a gap in them is still known
@@ -236,7 +234,7 @@ class _Capture:
                 self._reason = "limit"
         except SealrecError as error:
             self._reason = f"source_error: {error}"
-        except Exception:
+        except Exception:  # noqa: BLE001 - of a thread: its end is reported, not lost
             logs.logger.exception("source failed")
             self._reason = "source_error: the source failed; see the log"
 
@@ -247,13 +245,9 @@ class _Capture:
             self._streaming.join(STOP_WAIT_S)
             if self._streaming.is_alive():
                 self._reason = "hung: the source did not stop"
-        published = 0
         if self._ring is not None:
             self._ring.end_stream(self._reason)
-            published = self._ring.statistics().published
-        self._lifeline.channel.send_quietly(
-            StreamEnded(published=published, reason=self._reason)
-        )
+        self._lifeline.channel.send_quietly(StreamEnded(reason=self._reason))
         self._lifeline.channel.flush(1.0)
         if self._source is not None and self._reason[:4] != "hung":
             self._source.close()
@@ -279,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lifeline.channel.send_quietly(failure)
         lifeline.channel.flush(1.0)
         return error.exit_code
-    except Exception:
+    except Exception:  # noqa: BLE001 - the one place that catches all
         logs.logger.exception("capture crashed")
         return CRASHED
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -254,9 +254,7 @@ class DiskThread:
         recording.merge(self._ledger)
         totals = recording.totals()
         result = self._writer.seal(
-            replace(
-                job.table, part=self._ledger.totals(), recording=totals, parts=plan.index + 1
-            )
+            replace(job.table, part=self._ledger.totals(), recording=totals, parts=plan.index + 1)
         )
         self._writer = None
         self._events.part_sealed(plan, SealedPart(result, totals, self._end_pts, job.table.last))
@@ -281,7 +279,6 @@ class DiskThread:
         if in_hand:
             self._events.pieces_lost(plan, in_hand)
         self._events.part_failed(plan, error, sealed=sealed)
-
 
     def _seal_early(self, plan: PartPlan, in_hand: list[Loss]) -> bool:
         """Seal what the reserve still holds room for; whether it worked."""

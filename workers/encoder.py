@@ -50,7 +50,7 @@ from workers.codecs.encoders import VideoEncoder, open_encoder
 from workers.codecs.spec import EncoderSpec
 from workers.disk import DiskThread, PartPlan, Piece, SealedPart
 from workers.fragments import FRAGMENT_S, IDLE_CLOSE_S, Assembly, FragmentAssembler
-from workers.timeline import TICKS_PER_S, Timeline, ticks
+from workers.timeline import Timeline, ticks
 
 __all__ = ["main"]
 
@@ -371,17 +371,13 @@ class _Encoder:
         self, table: FragmentTable, media: bytes, pts: int, duration: int, committed: int
     ) -> None:
         self._last_piece_at = time.perf_counter()
-        self._disk.write(
-            Piece(table, media, pts, duration, committed, self._ring.loss_cursor)
-        )
+        self._disk.write(Piece(table, media, pts, duration, committed, self._ring.loss_cursor))
 
     def _report_unwritable(self) -> None:
         """Tell the supervisor what no file can hold; nothing else will ever know."""
         lost = self._take_losses()
         if lost:
-            self._channel.send_quietly(
-                FramesLost(part=0, lost=[LossRow.of(loss) for loss in lost])
-            )
+            self._channel.send_quietly(FramesLost(part=0, lost=[LossRow.of(loss) for loss in lost]))
         if self._consumed:
             self._ring.commit(self._consumed - 1)
         self._ring.commit_losses(self._ring.loss_cursor)
@@ -535,7 +531,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lifeline.channel.send_quietly(failure)
         lifeline.channel.flush(1.0)
         return error.exit_code
-    except Exception:
+    except Exception:  # noqa: BLE001 - the one place that catches all
         logs.logger.exception("encoder crashed")
         return CRASHED
 

@@ -25,9 +25,7 @@ EXIT_EARLY = 7
 Source = Annotated[
     str, typer.Option(help="synthetic[:scene|:chart], file:PATH or vimba[:ID].", metavar="SOURCE")
 ]
-Size = Annotated[
-    str | None, typer.Option(help="Width x height in pixels.", metavar="1920x1200")
-]
+Size = Annotated[str | None, typer.Option(help="Width x height in pixels.", metavar="1920x1200")]
 Fps = Annotated[float | None, typer.Option(help="Frames per second.")]
 Format = Annotated[
     str | None, typer.Option(help="mono8, bayer_rg8, bgr8, rgb8 or yuv422.", metavar="FORMAT")
@@ -37,9 +35,7 @@ KeyFiles = Annotated[
 ]
 PasswordFiles = Annotated[
     list[str] | None,
-    typer.Option(
-        "--password-file", help="File, fd:N or 'prompt'; may repeat.", metavar="FILE"
-    ),
+    typer.Option("--password-file", help="File, fd:N or 'prompt'; may repeat.", metavar="FILE"),
 ]
 PublicKeys = Annotated[
     list[str] | None, typer.Option("--public-key", help="PEM file; may repeat.", metavar="FILE")
@@ -62,9 +58,7 @@ def record(  # noqa: PLR0913 - one parameter per option
     codec: Annotated[
         str, typer.Option(help="h264, hevc, av1, mpeg4, or an encoder's name.")
     ] = "h264",
-    hardware: Annotated[
-        str, typer.Option(help="Hardware encoders: auto, off or only.")
-    ] = "auto",
+    hardware: Annotated[str, typer.Option(help="Hardware encoders: auto, off or only.")] = "auto",
     preset: Annotated[str | None, typer.Option(help="The encoder's speed preset.")] = None,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
@@ -114,9 +108,7 @@ def record(  # noqa: PLR0913 - one parameter per option
 
 def demo(
     seconds: Annotated[float, typer.Option(help="Length of the recording.")] = 10.0,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory; default data/sessions/<id>.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory; default data/sessions/<id>.")] = None,
     size: Size = "1920x1200",
     fps: Fps = 30.0,
     as_json: AsJson = False,
@@ -229,7 +221,14 @@ def _stop_signals() -> list[signal.Signals]:
 
 
 def _tell(event: Event, *, show: bool) -> None:
-    shown = ("error", "disk_failed", "camera_lost", "camera_back", "frames_lost", "worker_restarted")
+    shown = (
+        "error",
+        "disk_failed",
+        "camera_lost",
+        "camera_back",
+        "frames_lost",
+        "worker_restarted",
+    )
     if show and event.kind in shown:
         console.print(f"{time.strftime('%H:%M:%S')} {event.kind}: {event.text}")
 
