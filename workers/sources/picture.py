@@ -111,7 +111,7 @@ class Scenery:
         frame[top : top + thing.shape[0], left : left + thing.shape[1]] = thing
 
     def _swing(self, number: int, period: int, reach_px: int) -> int:
-        position = (1 - math.cos(2 * math.pi * number / period)) / 2 * reach_px
+        position = (1 + math.sin(2 * math.pi * number / period)) / 2 * reach_px
         return int(position) // self.step_px * self.step_px
 
 
