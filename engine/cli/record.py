@@ -14,11 +14,12 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from engine.cli.options import KeyFiles, PasswordFiles, PublicKeys, parse_size
 from engine.cli.output import AsJson, console, human_bytes, human_time, print_json
 from ipc.errors import ConfigError
 from ipc.messages import Event, Reply, Shutdown, StartRecording, Status, StopRecording
 
-__all__ = ["parse_size", "record_once", "register"]
+__all__ = ["record_once", "register"]
 
 EXIT_EARLY = 7
 
@@ -30,16 +31,6 @@ Fps = Annotated[float | None, typer.Option(help="Frames per second.")]
 Format = Annotated[
     str | None, typer.Option(help="mono8, bayer_rg8, bgr8, rgb8 or yuv422.", metavar="FORMAT")
 ]
-KeyFiles = Annotated[
-    list[str] | None, typer.Option("--key-file", help="Key file; may repeat.", metavar="FILE")
-]
-PasswordFiles = Annotated[
-    list[str] | None,
-    typer.Option("--password-file", help="File, fd:N or 'prompt'; may repeat.", metavar="FILE"),
-]
-PublicKeys = Annotated[
-    list[str] | None, typer.Option("--public-key", help="PEM file; may repeat.", metavar="FILE")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command()(serve)
 
 
-def record(  # noqa: PLR0913 - one parameter per option
+def record(  # noqa: PLR0913, PLR0917 - one parameter per option
     output: Annotated[Path, typer.Argument(help="The recording, e.g. session.mp4.enc.")],
     source: Source = "synthetic",
     size: Size = None,
@@ -282,20 +273,6 @@ def _summary(result: dict[str, Any]) -> None:
     problem = result.get("problem")
     if problem:
         console.print(f"ended early: {problem['message']} {problem['hint']}")
-
-
-def parse_size(size: str | None) -> tuple[int | None, int | None]:
-    """Width and height of ``1920x1200``.
-
-    Raises:
-        ConfigError: something else.
-    """
-    if size is None:
-        return None, None
-    width, cross, height = size.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ConfigError(f"--size is WIDTHxHEIGHT in pixels, such as 1920x1200, not {size!r}.")
-    return int(width), int(height)
 
 
 def _keys(

@@ -1,0 +1,79 @@
+"""`sealrec doctor`: go or no-go before a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from engine.cli.options import KeyFiles, PasswordFiles, PublicKeys, parse_size
+from engine.cli.output import AsJson, console, print_json
+
+__all__ = ["register"]
+
+EXIT_NO_GO = 1
+MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(doctor)
+
+
+def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
+    directory: Annotated[Path, typer.Argument(help="Where recordings will lie.")] = Path("data"),
+    source: Annotated[str, typer.Option(help="synthetic or vimba[:ID].")] = "synthetic",
+    size: Annotated[str, typer.Option(metavar="1920x1200")] = "1920x1200",
+    fps: Annotated[float, typer.Option(help="Frames per second to keep.")] = 30.0,
+    pixel_format: Annotated[str, typer.Option(help="As for record.")] = "bgr8",
+    codec: Annotated[str, typer.Option(help="As for record.")] = "h264",
+    minutes: Annotated[float, typer.Option(help="Length of the recording to come.")] = 60.0,
+    ring_seconds: Annotated[float, typer.Option(help="Depth of the frame ring.")] = 3.0,
+    allow_swap: Annotated[bool, typer.Option(help="Unencrypted swap is only a warning.")] = False,
+    key_file: KeyFiles = None,
+    password_file: PasswordFiles = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say go or no-go: encoder speed, disk, memory, space, clock, keys, camera.
+
+    Exit code 0 is go, 1 is no-go.
+    """
+    from engine.doctor import Wish, examine
+    from ipc import logs
+
+    logs.configure("engine", quiet=True)
+    width, height = parse_size(size)
+    wish = Wish(
+        directory=directory,
+        source=source,
+        width=width or 1920,
+        height=height or 1200,
+        fps=fps,
+        pixel_format=pixel_format,
+        codec=codec,
+        ring_seconds=ring_seconds,
+        minutes=minutes,
+        key_files=tuple(key_file or ()),
+        password_files=tuple(password_file or ()),
+        public_keys=tuple(public_key or ()),
+        allow_swap=allow_swap,
+    )
+    with console.status("checking", spinner="line"):
+        checks = list(examine(wish))
+    go = all(check.verdict != "fail" for check in checks)
+    if as_json:
+        found = {
+            check.name: {"verdict": check.verdict, "text": check.text, **check.figures}
+            for check in checks
+        }
+        print_json({"go": go, "checks": found})
+    else:
+        table = Table(show_header=False, box=None)
+        for check in checks:
+            table.add_row(MARKS[check.verdict], check.name, check.text)
+        console.print(table)
+        console.print("[bold green]GO[/]" if go else "[bold red]NO-GO[/]")
+    return 0 if go else EXIT_NO_GO
