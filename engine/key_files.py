@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from engine.container.recipients import KEY_BYTES, key_file_id, public_key_id
 from ipc.errors import KeyFileError
-from ipc.osdep import create_private, is_private, sync_directory
+from ipc.osdep import create_private, is_private, lock_in_memory, sync_directory
 
 __all__ = [
     "Source",
@@ -71,7 +71,9 @@ def read_key_file(source: Source) -> bytes:
             hint="Make one with `sealrec keys new FILE`; PEM files go with --public-key or "
             "--private-key.",
         )
-    return bytes.fromhex(line.decode("ascii"))
+    kek = bytes.fromhex(line.decode("ascii"))
+    lock_in_memory(kek)
+    return kek
 
 
 def read_password(source: Source) -> str:
@@ -139,7 +141,9 @@ def read_private_key(source: Source) -> bytes:
             f"{source} is not an unencrypted X25519 private key in PEM.",
             hint="Make a pair with `sealrec keys pair`.",
         ) from None
-    return key.private_bytes_raw()
+    raw = key.private_bytes_raw()
+    lock_in_memory(raw)
+    return raw
 
 
 def checked_password(text: str, what: str) -> str:

@@ -39,6 +39,7 @@ from engine.key_files import (
     read_public_key,
 )
 from ipc.errors import ConfigError
+from ipc.osdep import lock_in_memory
 
 __all__ = [
     "ITERATIONS_WRITTEN",
@@ -81,6 +82,7 @@ def password_recipient(
     checked = checked_password(password, "The password")
     salt = secrets.token_bytes(32)
     kek = derive_kek(checked, salt, iterations)
+    lock_in_memory(kek)
     return PasswordRecipient(kek, salt, iterations, secrets.token_bytes(16), label)
 
 

@@ -1,8 +1,9 @@
 """What differs between Linux and Windows: one function per fact, both systems beside each other.
 
 Processes (priority, core dumps, own memory), files (locks, durability, access) and, from
-shared_memory.py, memory without a name and the events that wake a waiting process. Nothing here
-decides anything. The Windows branches are type-checked; they were never run.
+memory_lock.py and shared_memory.py, keys pinned in memory, memory without a name and the events
+that wake a waiting process. Nothing here decides anything. The Windows branches are type-checked;
+they were never run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ipc.memory_lock import lock_in_memory
 from ipc.shared_memory import Mapping, SharedMemory, WakeEvent, memory_fence
 
 if sys.platform == "win32":
@@ -38,6 +40,7 @@ __all__ = [
     "forbid_core_dumps",
     "is_private",
     "lock_file",
+    "lock_in_memory",
     "memory_fence",
     "own_memory",
     "read_at",

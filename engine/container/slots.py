@@ -186,9 +186,8 @@ class SlotOpener:
         if known in secret.derived:
             return secret.derived[known]
         if slot.iterations > self._iterations_left:
-            self._iterations_left = (
-                0  # stop here: a cheaper slot behind it must not be tried either
-            )
+            # Stop for good: a cheaper slot behind this one must not be tried either.
+            self._iterations_left = 0
             return None
         self._iterations_left -= slot.iterations
         kek = derive_kek(secret.password, slot.salt, slot.iterations)

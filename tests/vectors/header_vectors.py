@@ -43,10 +43,12 @@ class HeaderVector:
     Attributes:
         change: Changes one 4096-byte copy in place.
         expected: Error class by the kind of secret that reads.
+        malformed: Whether a reader without a key refuses it too: a field that the format fixes.
     """
 
     change: Mutation
     expected: Expected
+    malformed: bool
 
     def mutate(self, headers: bytes, copies: tuple[int, ...] = (0, 1)) -> bytes:
         """Apply the change to the given copies of 8192 header bytes."""
@@ -181,8 +183,7 @@ _CORE_FREE = {
     "core-part-index": _set(">I", 32, 1),
     "core-created": _flip(47),
 }
-_MUTABLE = {
-    "generation": _grow_generation,
+_MUTABLE_FIXED = {
     "slot-count-0": _set(">H", 132, 0),
     "slot-count-1": _set(">H", 132, 1),
     "slot-count-17": _set(">H", 132, 17),
@@ -190,61 +191,73 @@ _MUTABLE = {
     "slot-size": _set(">H", 134, 191),
     "slot-padding": _past_last_slot,
     "slot-padding-last-byte": _flip(4039),
-    "state": _flip(4041),
     "state-unknown": _set(">H", 4040, 3),
     "reserved-4042": _flip(4043),
+    "erased": _erase,
+}
+_MUTABLE_FREE = {
+    "generation": _grow_generation,
+    "state": _flip(4041),
     "seal-chunk": _flip(4047),
     "chunk-count": _flip(4055),
     "payload-bytes": _flip(4063),
     "mac-first-byte": _flip(MAC_AT),
     "mac-last-byte": _flip(COPY - 1),
     "slots-swapped": _swap,
-    "erased": _erase,
 }
 
 
 def _slot_vectors(kind: SlotKind) -> dict[str, HeaderVector]:
     """The vectors of one slot; those that break a fixed field are Corrupt for everyone."""
     closed = WrongKey if kind is SlotKind.PASSWORD else Corrupt
-    password, key_file = kind is SlotKind.PASSWORD, kind is SlotKind.KEY_FILE
-    public_key = kind is SlotKind.PUBLIC_KEY
-    changes: dict[str, tuple[Mutation, type[SealrecError]]] = {
-        "kind-0": (_set_in_slot(kind, ">B", 0, 0), Corrupt),
-        "kind-4": (_set_in_slot(kind, ">B", 0, 4), Corrupt),
-        "kind-other": (_set_in_slot(kind, ">B", 0, kind % 3 + 1), Corrupt),
-        "wrap": (_set_in_slot(kind, ">B", 1, 2), Corrupt),
-        "flags": (_set_in_slot(kind, ">H", 2, 1), Corrupt),
-        "iterations-lowered": (
-            _set_in_slot(kind, ">I", 4, 99_999),
-            Corrupt,
-        ),
-        "iterations-1": (_set_in_slot(kind, ">I", 4, 1), Corrupt),
-        "iterations-other": (_set_in_slot(kind, ">I", 4, 100_001), closed),
-        "iterations-raised": (_set_in_slot(kind, ">I", 4, 10_000_001), Corrupt),
-        "iterations-2^32-1": (_set_in_slot(kind, ">I", 4, 2**32 - 1), Corrupt),
+    fixed: dict[str, Mutation] = {
+        "kind-0": _set_in_slot(kind, ">B", 0, 0),
+        "kind-4": _set_in_slot(kind, ">B", 0, 4),
+        "kind-other": _set_in_slot(kind, ">B", 0, kind % 3 + 1),
+        "wrap": _set_in_slot(kind, ">B", 1, 2),
+        "flags": _set_in_slot(kind, ">H", 2, 1),
+        "label-not-utf8": _set_in_slot(kind, ">B", 116, 0xFF),
+        "label-after-its-end": _flip_in_slot(kind, 191),
+    }
+    free: dict[str, tuple[Mutation, type[SealrecError]]] = {
         "key-id": (_flip_in_slot(kind, 8), WrongKey),
-        "salt": (_flip_in_slot(kind, 24), Corrupt if key_file else closed),
-        "salt-last-byte": (_flip_in_slot(kind, 54), Corrupt if key_file else closed),
-        "iv": (_flip_in_slot(kind, 56), Corrupt if public_key else closed),
+        "iterations-other": (_set_in_slot(kind, ">I", 4, 100_001), closed),
         "wrapped-key": (_flip_in_slot(kind, 68), closed),
         "wrapped-tag": (_flip_in_slot(kind, 115), closed),
         "label": (_set_in_slot(kind, ">B", 116, ord("X")), closed),
-        "label-not-utf8": (_set_in_slot(kind, ">B", 116, 0xFF), Corrupt),
-        "label-after-its-end": (_flip_in_slot(kind, 191), Corrupt),
         "removed": (_remove(kind), WrongKey),
     }
+    bounds = {"lowered": 99_999, "1": 1, "raised": 10_000_001, "2^32-1": 2**32 - 1}
+    for what, iterations in bounds.items():
+        change = _set_in_slot(kind, ">I", 4, iterations)
+        if kind is SlotKind.PASSWORD:
+            fixed[f"iterations-{what}"] = change
+        else:
+            free[f"iterations-{what}"] = (change, closed)
+    for what, offset, zeros_in in (
+        ("salt", 24, SlotKind.KEY_FILE),
+        ("salt-byte-31", 54, SlotKind.KEY_FILE),
+        ("iv", 56, SlotKind.PUBLIC_KEY),
+        ("iv-last-byte", 67, SlotKind.PUBLIC_KEY),
+    ):
+        if kind is zeros_in:
+            fixed[what] = _flip_in_slot(kind, offset)
+        else:
+            free[what] = (_flip_in_slot(kind, offset), closed)
     name = kind.name.lower().replace("_", "-")
-    assert password or key_file or public_key
     return {
-        f"{name}-slot-{what}": HeaderVector(change, _own_slot(kind, own))
-        for what, (change, own) in changes.items()
+        f"{name}-slot-{what}": HeaderVector(change, FOR_ALL, True) for what, change in fixed.items()
+    } | {
+        f"{name}-slot-{what}": HeaderVector(change, _own_slot(kind, own), False)
+        for what, (change, own) in free.items()
     }
 
 
 HEADER_VECTORS: dict[str, HeaderVector] = {
-    **{name: HeaderVector(change, FOR_ALL) for name, change in _CORE_FIXED.items()},
-    **{name: HeaderVector(change, BY_KEY_ID) for name, change in _CORE_FREE.items()},
-    **{name: HeaderVector(change, FOR_ALL) for name, change in _MUTABLE.items()},
+    **{name: HeaderVector(change, FOR_ALL, True) for name, change in _CORE_FIXED.items()},
+    **{name: HeaderVector(change, BY_KEY_ID, False) for name, change in _CORE_FREE.items()},
+    **{name: HeaderVector(change, FOR_ALL, True) for name, change in _MUTABLE_FIXED.items()},
+    **{name: HeaderVector(change, FOR_ALL, False) for name, change in _MUTABLE_FREE.items()},
     **{name: vector for kind in SlotKind for name, vector in _slot_vectors(kind).items()},
 }
 
