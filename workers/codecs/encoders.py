@@ -233,11 +233,10 @@ class _Session:
         samples = []
         for packet in self.context.encode(picture):
             tick, pts, key = self.pending.popleft()
-            if packet.pts != tick or (key and not packet.is_keyframe):
-                raise EncoderError(
-                    f"{self.tuning.encoder} returned pts {packet.pts} for {tick}"
-                    f" (key {packet.is_keyframe} for {key})."
-                )
+            if packet.pts != tick:
+                raise EncoderError(f"it reorders pictures (pts {packet.pts} came before {tick})")
+            if key and not packet.is_keyframe:
+                raise EncoderError(f"it made no key frame at pts {pts}, where one was forced")
             samples.append(Sample(pts, bytes(packet), packet.is_keyframe))
         return samples
 
