@@ -295,6 +295,7 @@ class Recording:
         part.state, part.path = "sealed", Path(message.path)
         part.file_bytes = message.size_bytes
         part.end_pts = max(part.end_pts, message.end_pts)
+        self._count_lost(message.lost)
         self._feed(PartEnded(message.last))
 
     def _exited(self, exit_: WorkerExit) -> None:

@@ -359,6 +359,7 @@ class PartSealed(Message, frozen=True, tag="part_sealed"):
     header_mac: bytes
     end_pts: int
     last: bool
+    lost: list[LossRow] = []
     totals: dict[str, int] = {}
 
 

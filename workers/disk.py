@@ -46,6 +46,7 @@ class PartPlan:
         header: 4096 bytes built by the engine.
         dek: Data key, 32 bytes.
         init_segment: ftyp and moov.
+        encoder, hardware, settings: What was opened.
         session: Session table.
         previous: Ledger of the parts before this one.
     """
@@ -55,6 +56,9 @@ class PartPlan:
     header: bytes = field(repr=False)
     dek: bytes = field(repr=False)
     init_segment: bytes = field(repr=False)
+    encoder: str
+    hardware: bool
+    settings: dict[str, str]
     session: SessionTable = field(repr=False)
     previous: Ledger = field(repr=False)
 
@@ -83,6 +87,7 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class _Seal:
     table: SealTable
+    loss_cursor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,16 @@ class SealedPart:
         totals: Frames per class in the recording so far.
         end_pts: Where its last fragment ends, 90 kHz.
         last: No other part follows.
+        lost: Losses that only the seal's own table holds.
+        loss_cursor: Everything below in the ring's loss log is durable with it.
     """
 
     result: SealResult
     totals: dict[str, int]
     end_pts: int
     last: bool
+    lost: tuple[Loss, ...]
+    loss_cursor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +184,9 @@ class DiskThread:
         self._bytes += len(piece.media)
         self._put(piece)
 
-    def seal(self, table: SealTable) -> None:
+    def seal(self, table: SealTable, *, loss_cursor: int) -> None:
         """Queue the seal; totals and parts are filled in from what is durable by then."""
-        self._put(_Seal(table))
+        self._put(_Seal(table, loss_cursor))
 
     def leave(self, timeout_s: float) -> None:
         """Finish what is queued and end the thread."""
@@ -257,7 +266,12 @@ class DiskThread:
             replace(job.table, part=self._ledger.totals(), recording=totals, parts=plan.index + 1)
         )
         self._writer = None
-        self._events.part_sealed(plan, SealedPart(result, totals, self._end_pts, job.table.last))
+        self._events.part_sealed(
+            plan,
+            SealedPart(
+                result, totals, self._end_pts, job.table.last, job.table.lost, job.loss_cursor
+            ),
+        )
 
     def _fail(
         self, plan: PartPlan, job: PartPlan | Piece | _Seal, error: SealrecError | OSError

@@ -22,25 +22,19 @@ from typing import Any
 import msgspec
 
 from engine.container.tables import ClockPair, FragmentTable, SealTable, SessionTable
-from engine.container.writer import Checkpoint
-from engine.ledger import Ledger, merge_losses, written_runs
+from engine.ledger import Ledger, merge_losses
 from ipc import logs, osdep
 from ipc.errors import EncoderError, SealrecError
 from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
-    EncoderStatus,
     EpochMapped,
     Failure,
     FinishRecording,
-    FragmentDurable,
     FramesLost,
     LossRow,
     OpenPart,
-    PartFailed,
     PartNeeded,
-    PartOpened,
-    PartSealed,
     Shutdown,
     ToEncoder,
 )
@@ -48,13 +42,13 @@ from ipc.ring import RingFrame, RingReader
 from workers.codecs.convert import Converter
 from workers.codecs.encoders import VideoEncoder, open_encoder
 from workers.codecs.spec import EncoderSpec
-from workers.disk import DiskThread, PartPlan, Piece, SealedPart
+from workers.disk import DiskThread, PartPlan, Piece
 from workers.fragments import FRAGMENT_S, IDLE_CLOSE_S, Assembly, FragmentAssembler
+from workers.reports import HEARTBEAT_S, DiskReports, Heartbeat
 from workers.timeline import Timeline, ticks
 
 __all__ = ["main"]
 
-HEARTBEAT_S = 0.2
 WAIT_S = 0.02
 ORPHAN_DRAIN_S = 2.0
 SEAL_WAIT_S = 60.0
@@ -78,17 +72,6 @@ class _Part:
     fragment_number: int = 1
 
 
-@dataclass(slots=True)
-class _Figures:
-    """Live figures since the last heartbeat and in total."""
-
-    encoded: int = 0
-    encode_s: float = 0.0
-    convert_s: float = 0.0
-    window_frames: int = 0
-    window_began: float = 0.0
-
-
 class _Encoder:
     """One run of the process."""
 
@@ -96,9 +79,8 @@ class _Encoder:
         self._lifeline = lifeline
         self._channel = lifeline.channel
         self._ring = ring
-        self._disk = DiskThread(self)
-        self._measure = SelfMeasure()
-        self._figures = _Figures(window_began=time.perf_counter())
+        self._disk = DiskThread(DiskReports(lifeline.channel, ring))
+        self._heartbeat = Heartbeat(lifeline.channel, self._disk)
         self._timeline = Timeline()
         self._part: _Part | None = None
         self._held: RingFrame | None = None
@@ -106,11 +88,9 @@ class _Encoder:
         self._resumed = False
         self._through: int | None = None
         self._consumed = 0
-        self._disk_failed = False
         self._done = False
         self._errors_in_row = 0
         self._last_frame_at = self._last_piece_at = time.perf_counter()
-        self._next_heartbeat = 0.0
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -118,8 +98,8 @@ class _Encoder:
         """Record ``order``, then serve the supervisor until it says so or is gone."""
         self._open(order)
         while True:
-            self._heartbeat()
-            idle = self._part is None and not self._disk_failed
+            self._heartbeat.beat()
+            idle = self._part is None and not self._disk.failed
             item = self._lifeline.next(HEARTBEAT_S if idle else 0)
             if isinstance(item, OpenPart):
                 self._open(item)
@@ -129,13 +109,13 @@ class _Encoder:
                 return self._leave()
             elif item is LIFELINE_LOST:
                 return self._finish_alone()
-            if self._part is not None or self._disk_failed:
+            if self._part is not None or self._disk.failed:
                 self._step()
             if self._done:
                 return self._leave()
 
     def _step(self) -> None:
-        if self._disk_failed and self._part is not None:
+        if self._disk.failed and self._part is not None:
             self._give_up(self._part)
         if not self._disk.has_room():
             time.sleep(WAIT_S)  # the disk is behind: the ring waits, not this process's memory
@@ -194,7 +174,6 @@ class _Encoder:
         self._part = _Part(
             order, width_px, height_px, pixel_format, encoder, converter, FragmentAssembler(gop)
         )
-        self._disk_failed = False
         previous = Ledger()
         previous.add_snapshot(order.previous)
         self._disk.create(
@@ -204,6 +183,9 @@ class _Encoder:
                 header=order.header,
                 dek=order.dek,
                 init_segment=encoder.init_segment(),
+                encoder=encoder.name,
+                hardware=encoder.hardware,
+                settings=encoder.settings,
                 session=_session_table(order, encoder),
                 previous=previous,
             )
@@ -244,7 +226,8 @@ class _Encoder:
         part.encoder.close()
         self._part, self._through = None, None
         self._disk.seal(
-            SealTable(parts=part.order.index + 1, last=last, lost=lost, clock=_clock_pair())
+            SealTable(parts=part.order.index + 1, last=last, lost=lost, clock=_clock_pair()),
+            loss_cursor=self._ring.loss_cursor,
         )
 
     def _give_up(self, part: _Part) -> None:
@@ -301,10 +284,7 @@ class _Encoder:
         self._errors_in_row = 0
         part.assembler.take(samples)
         now = self._last_frame_at = time.perf_counter()
-        self._figures.encoded += 1
-        self._figures.window_frames += 1
-        self._figures.convert_s += converted - began
-        self._figures.encode_s += now - converted
+        self._heartbeat.count(convert_s=converted - began, encode_s=now - converted)
         if part.assembler.complete(pts, time.perf_counter_ns()):
             part.assembler.close()
         self._write_closed(part)
@@ -381,105 +361,6 @@ class _Encoder:
         if self._consumed:
             self._ring.commit(self._consumed - 1)
         self._ring.commit_losses(self._ring.loss_cursor)
-
-    # --- what the disk thread reports (from that thread) --------------------------------------
-
-    def part_created(self, plan: PartPlan, commitment: bytes) -> None:
-        """See `workers.disk.DiskEvents`."""
-        part = self._part
-        settings = part.encoder.settings if part is not None else {}
-        self._channel.send_quietly(
-            PartOpened(
-                index=plan.index,
-                path=str(plan.path),
-                encoder=part.encoder.name if part is not None else "",
-                hardware=part.encoder.hardware if part is not None else False,
-                settings=settings,
-            )
-        )
-
-    def piece_durable(self, plan: PartPlan, piece: Piece, checkpoint: Checkpoint) -> None:
-        """See `workers.disk.DiskEvents`."""
-        rows = piece.table.frames
-        self._ring.commit_losses(piece.loss_cursor)
-        if piece.committed:
-            self._ring.commit(piece.committed - 1)
-        self._channel.send_quietly(
-            FragmentDurable(
-                part=plan.index,
-                committed=piece.committed,
-                rows=[(r.first_seq, r.last_seq, r.epoch, r.first_id) for r in written_runs(rows)],
-                lost=[LossRow.of(loss) for loss in piece.table.lost],
-                pts_end=piece.pts + piece.duration,
-                file_bytes=checkpoint.file_bytes,
-                write_s=checkpoint.write_s,
-                sync_s=checkpoint.sync_s,
-                first_host_ns=rows[0].host_ns if rows else None,
-                last_host_ns=rows[-1].host_ns if rows else None,
-                durable_ns=time.perf_counter_ns(),
-            )
-        )
-
-    def part_sealed(self, plan: PartPlan, sealed: SealedPart) -> None:
-        """See `workers.disk.DiskEvents`."""
-        result = sealed.result
-        self._ring.commit_losses(self._ring.loss_cursor)
-        self._channel.send_quietly(
-            PartSealed(
-                index=plan.index,
-                path=str(result.path),
-                size_bytes=result.size_bytes,
-                chunk_count=result.chunk_count,
-                generation=result.generation,
-                header_mac=result.header_mac,
-                end_pts=sealed.end_pts,
-                last=sealed.last,
-                totals=sealed.totals,
-            )
-        )
-
-    def part_failed(self, plan: PartPlan, error: SealrecError, *, sealed: bool) -> None:
-        """See `workers.disk.DiskEvents`."""
-        self._disk_failed = True
-        self._channel.send_quietly(
-            PartFailed(
-                index=plan.index,
-                code=error.code,
-                message=error.message,
-                hint=error.hint,
-                sealed=sealed,
-            )
-        )
-
-    def pieces_lost(self, plan: PartPlan, losses: Sequence[Loss]) -> None:
-        """See `workers.disk.DiskEvents`."""
-        self._channel.send_quietly(
-            FramesLost(part=plan.index, lost=[LossRow.of(loss) for loss in losses])
-        )
-
-    # --- heartbeat ----------------------------------------------------------------------------
-
-    def _heartbeat(self) -> None:
-        now = time.perf_counter()
-        if now < self._next_heartbeat:
-            return
-        self._next_heartbeat = now + HEARTBEAT_S
-        figures, disk = self._figures, self._disk.statistics()
-        frames = max(1, figures.encoded)
-        self._channel.send_quietly(
-            EncoderStatus(
-                fps=figures.window_frames / max(1e-6, now - figures.window_began),
-                encoded=figures.encoded,
-                queue_bytes=disk.queue_bytes,
-                queue_items=disk.queue_pieces,
-                stall_s=disk.stall_s,
-                encode_ms=1e3 * figures.encode_s / frames,
-                convert_ms=1e3 * figures.convert_s / frames,
-            )
-        )
-        if now - figures.window_began > 1.0:
-            figures.window_began, figures.window_frames = now, 0
-        self._channel.send_quietly(self._measure.status({}))
 
 
 def _clock_pair() -> ClockPair:
