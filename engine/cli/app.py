@@ -10,12 +10,11 @@ import contextlib
 import os
 import sys
 
-import click
 import typer
 
 from engine.cli import doctor, keys, read, record
 from engine.cli.output import fail
-from ipc.errors import SealrecError
+from ipc.errors import ConfigError, SealrecError
 
 __all__ = ["app", "main"]
 
@@ -47,10 +46,13 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
     except SealrecError as error:
         return fail(error, as_json=as_json)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except typer.TyperException as error:  # the command line itself is not one
+        text = error.format_message().strip()
+        text = f"{text.rstrip('.')}." if text else ""
+        usage = ConfigError(text, hint="Add --help to see what the command takes.")
+        # Without a text the help was shown already, because nothing was given.
+        return fail(usage, as_json=as_json) if text else ConfigError.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output left, as `| head` does. Nothing more can be said to it.
