@@ -167,7 +167,9 @@ def _numbered(final: Path) -> tuple[Path, int]:
     match = _NUMBER.fullmatch(stem[-4:])
     if match is None or int(match[1]) == 0 or len(stem) == len(match[0]):
         return final, 0
-    return final.with_name(stem[:-4] + suffix), int(match[1])
+    base, index = final.with_name(stem[:-4] + suffix), int(match[1])
+    # ``x.mp4.enc.001`` spells a number, but part 1 of ``x.mp4.enc`` is called ``x.001.mp4.enc``.
+    return (base, index) if part_path(base, index) == final else (final, 0)
 
 
 def _is_part_0(path: Path) -> bool:
