@@ -115,6 +115,21 @@ class _Seen:
     sync_s: float = 0.0
     latencies: list[Latency] = field(default_factory=list)
 
+    def latency_percentiles(self) -> dict[str, float] | None:
+        """From arrival to durable, p50 and p99 in seconds; None before the first fragment.
+
+        Within a fragment arrivals are taken as evenly spaced.
+        """
+        spread = sorted(
+            (x.durable_ns - x.first_host_ns - step * (x.last_host_ns - x.first_host_ns)) / 1e9
+            for x in self.latencies
+            for step in _even_steps(x.frames)
+        )
+        if not spread:
+            return None
+        last = len(spread) - 1
+        return {"p50": round(spread[last // 2], 4), "p99": round(spread[int(last * 0.99)], 4)}
+
 
 class Recording:
     """One recording, from its configuration to its balance sheet.
@@ -486,6 +501,7 @@ class Recording:
             "duration_s": round(self.parts.end_pts / 90_000, 6),
             "size_bytes": self.parts.size_bytes,
             "state": _worst(states),
+            "latency_s": self.seen.latency_percentiles(),
         }
         if balance.problems:
             result["problems"] = list(balance.problems[:20])
@@ -496,6 +512,10 @@ class Recording:
                 "hint": problem.hint,
             }
         return result
+
+
+def _even_steps(frames: int) -> list[float]:
+    return [k / (frames - 1) for k in range(frames)] if frames > 1 else [0.0] * frames
 
 
 def _worst(states: set[str]) -> str:

@@ -1,0 +1,1 @@
+"""One file per question; every figure is measured in the run that prints it."""
