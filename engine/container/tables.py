@@ -212,26 +212,40 @@ _SEAL: Final = msgspec.msgpack.Decoder(_SealMap)
 
 
 def pack_session(table: SessionTable) -> bytes:
-    """The msgpack map of a session table."""
-    return _ENCODER.encode(table)
+    """The msgpack map of a session table.
+
+    Raises:
+        ValueError: a value of another type than its field's, which no reader would take.
+    """
+    return _encode(_SESSION, table)
 
 
 def pack_fragment(table: FragmentTable) -> bytes:
-    """The msgpack map of a fragment table."""
-    return _ENCODER.encode(
+    """The msgpack map of a fragment table.
+
+    Raises:
+        ValueError: a value of another type than its field's, which no reader would take.
+    """
+    return _encode(
+        _FRAGMENT,
         _FragmentMap(
             frames=table.frames,
             lost=_loss_rows(table.lost),
             marks=table.marks,
             events=table.events,
             clock=table.clock,
-        )
+        ),
     )
 
 
 def pack_seal(table: SealTable) -> bytes:
-    """The msgpack map of a seal table."""
-    return _ENCODER.encode(
+    """The msgpack map of a seal table.
+
+    Raises:
+        ValueError: a value of another type than its field's, which no reader would take.
+    """
+    return _encode(
+        _SEAL,
         _SealMap(
             part=table.part,
             recording=table.recording,
@@ -243,7 +257,7 @@ def pack_seal(table: SealTable) -> bytes:
             clock=table.clock,
             index=table.index,
             audit_head=table.audit_head,
-        )
+        ),
     )
 
 
@@ -291,6 +305,16 @@ def parse_seal(data: bytes) -> SealTable:
         index=raw.index,
         audit_head=raw.audit_head,
     )
+
+
+def _encode(decoder: msgspec.msgpack.Decoder[_T], table: _T) -> bytes:
+    """Encode, and make sure that it can be read: types are not checked at construction."""
+    try:
+        data = _ENCODER.encode(table)
+        decoder.decode(data)
+    except (msgspec.DecodeError, TypeError, OverflowError) as error:
+        raise ValueError(f"a table that no reader would take: {error}") from error
+    return data
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, name: str) -> _T:

@@ -137,7 +137,7 @@ def real(first: int, count: int) -> list[Piece]:
 def _rows(first_seq: int, count: int) -> tuple[FrameRow, ...]:
     numbers = range(first_seq, first_seq + count)
     return tuple(
-        FrameRow(i, 0, 1000 + i, i * 33, i * 34, i * PERIOD, i % FRAMES == 0) for i in numbers
+        FrameRow(i, 0, 1000 + i, i * 33, i * 34, i * PERIOD, int(i % FRAMES == 0)) for i in numbers
     )
 
 

@@ -128,6 +128,13 @@ def test_unknown_keys_and_later_columns_are_ignored() -> None:
     assert parse_fragment(raw) == FragmentTable(frames=(FrameRow(1, 2, 3, 4, 5, 6, 7),))
 
 
+@pytest.mark.parametrize("flags", [True, 1.5, "1", None, 2**64, object()])
+def test_a_table_that_no_reader_would_take_is_not_written(flags: Any) -> None:
+    """A value of the wrong type is the writer's error, found before it is sealed in."""
+    with pytest.raises(ValueError, match="no reader"):
+        pack_fragment(FragmentTable(frames=(FrameRow(1, 2, 3, 4, 5, 6, flags),)))
+
+
 def _fragment(**changes: Any) -> bytes:
     return bytes(msgpack.packb(changes))
 
