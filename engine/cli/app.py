@@ -24,6 +24,7 @@ app = typer.Typer(
     name="sealrec",
     help="Records a camera to an encrypted MP4 and accounts for every frame.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
