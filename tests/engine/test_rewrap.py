@@ -137,6 +137,12 @@ def test_a_rotation_replaces_one_key_in_its_place(parts: list[Path]) -> None:
         assert opens(path, KeyFileSecret(ARCHIVE))
 
 
+def test_a_rotation_to_a_key_that_is_there_leaves_it_once(parts: list[Path]) -> None:
+    """Retiring one key in favour of the other leaves a single slot of it."""
+    rotate(parts, KeyFileSecret(OLD), KeyFileRecipient(ARCHIVE, "archive"))
+    assert [labels(path) for path in parts] == [["archive"]] * 3
+
+
 def test_a_password_from_before_a_rotation_is_refused(parts: list[Path]) -> None:
     """A retired password opens neither copy; the one that took its place does."""
     rotate(parts, KeyFileSecret(OLD), password("first"))
@@ -221,6 +227,18 @@ def test_a_seventeenth_key_is_refused(parts: list[Path]) -> None:
     """16 slots are the format's limit."""
     for n in range(14):
         add_slot(parts, KeyFileSecret(OLD), KeyFileRecipient(bytes([100 + n]) * 32))
+    before = [path.read_bytes() for path in parts]
+    with pytest.raises(ConfigError):
+        add_slot(parts, KeyFileSecret(OLD), KeyFileRecipient(NEW))
+    assert [path.read_bytes() for path in parts] == before
+
+
+def test_a_full_slot_table_of_a_later_part_is_found_before_the_first_write(
+    parts: list[Path],
+) -> None:
+    """Parts may differ after interrupted changes; none is written when one of them has no room."""
+    for n in range(14):
+        add_slot(parts[1:2], KeyFileSecret(OLD), KeyFileRecipient(bytes([100 + n]) * 32))
     before = [path.read_bytes() for path in parts]
     with pytest.raises(ConfigError):
         add_slot(parts, KeyFileSecret(OLD), KeyFileRecipient(NEW))

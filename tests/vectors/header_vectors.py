@@ -141,6 +141,11 @@ def _swap(copy: bytearray) -> None:
     )
 
 
+def _no_slots(copy: bytearray) -> None:
+    struct.pack_into(">H", copy, 132, 0)
+    copy[SLOTS_AT:4040] = bytes(4040 - SLOTS_AT)
+
+
 def _grow_generation(copy: bytearray) -> None:
     (generation,) = struct.unpack_from(">I", copy, 128)
     struct.pack_into(">I", copy, 128, generation + 1)
@@ -185,6 +190,7 @@ _CORE_FREE = {
 }
 _MUTABLE_FIXED = {
     "slot-count-0": _set(">H", 132, 0),
+    "slot-count-0-and-no-slots": _no_slots,
     "slot-count-1": _set(">H", 132, 1),
     "slot-count-17": _set(">H", 132, 17),
     "slot-count-65535": _set(">H", 132, 65535),
