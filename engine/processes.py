@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
-from ipc.errors import ChannelError, PeerDied, ProtocolError, SealrecError
+from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, SealrecError
 from ipc.lifeline import WorkerArguments, worker_command
 from ipc.messages import FromCapture, FromEncoder, Message
 from ipc.ring import RingHandles
@@ -103,7 +103,7 @@ class WorkerProcess:
             while True:
                 try:
                     self._deliver(WorkerMessage(self, self.channel.receive()))
-                except PeerDied:
+                except (PeerDied, FrameTooLarge):
                     break
                 except ProtocolError:
                     continue  # a malformed message of our own worker: its heartbeat decides

@@ -27,7 +27,7 @@ from ipc.errors import (
     ProtocolError,
     UnknownVersion,
 )
-from ipc.messages import Hello, Message
+from ipc.messages import Failure, Hello, Message
 
 __all__ = ["MAX_MESSAGE_BYTES", "MAX_WORKER_MESSAGE_BYTES", "Channel", "decode", "encode"]
 
@@ -47,8 +47,14 @@ def encode(message: Message, limit_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
 
     Raises:
         FrameTooLarge: it is longer than ``limit_bytes``.
+        ProtocolError: it holds what msgpack has no form for.
     """
-    body: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    try:
+        body: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(
+            f"A {type(message).__name__} message cannot be sent ({type(error).__name__})."
+        ) from error
     if len(body) > limit_bytes:
         raise FrameTooLarge(f"A message of {len(body)} bytes exceeds {limit_bytes}.")
     return HEAD.pack(len(body)) + body
@@ -164,23 +170,30 @@ class Channel(Generic[M]):
             return not self._broken
 
     def _write_loop(self) -> None:
-        while True:
-            with self._state:
-                while not self._outbox and not self._closed:
-                    self._state.wait()
-                if not self._outbox:
-                    return
-                message = self._next_message()
-                self._writing = True
-            sent = self._write(message)
-            with self._state:
-                self._writing = False
-                if not sent:
-                    self._broken = True
-                    self._outbox.clear()
-                self._state.notify_all()
+        try:
+            while self._write_next():
+                pass
+        finally:
+            # Here and not in close(): under a pending write the number could be reused.
+            with contextlib.suppress(OSError):
+                os.close(self._write_fd)
+
+    def _write_next(self) -> bool:
+        with self._state:
+            while not self._outbox and not self._closed:
+                self._state.wait()
+            if not self._outbox:
+                return False
+            message = self._next_message()
+            self._writing = True
+        sent = self._write(message)
+        with self._state:
+            self._writing = False
             if not sent:
-                return
+                self._broken = True
+                self._outbox.clear()
+            self._state.notify_all()
+        return sent
 
     def _next_message(self) -> Message:
         message = self._outbox.popleft()
@@ -201,10 +214,15 @@ class Channel(Generic[M]):
 
     def _write(self, message: Message) -> bool:
         try:
-            view = memoryview(encode(message, self._limit))
+            data = encode(message, self._limit)
+        except ProtocolError as error:
+            # The peer learns that something is missing; all that follows still arrives.
+            data = encode(Failure(code=error.code, message=error.message, hint=error.hint))
+        view = memoryview(data)
+        try:
             while view:
                 view = view[os.write(self._write_fd, view) :]
-        except (OSError, FrameTooLarge):
+        except OSError:
             return False
         return True
 
@@ -275,9 +293,6 @@ class Channel(Generic[M]):
                 self._broken = True  # the peer does not read; the daemon thread may stay behind
             self._state.notify_all()
         self._writer.join(timeout_s)
-        if not self._writer.is_alive():  # else the number could be reused under its pending write
-            with contextlib.suppress(OSError):
-                os.close(self._write_fd)
 
     def close_read(self) -> None:
         """Close the read side; only after `receive` has ended for good."""

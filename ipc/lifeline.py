@@ -19,7 +19,7 @@ from typing import Any
 
 from ipc import osdep
 from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
-from ipc.errors import ChannelError, PeerDied, ProtocolError
+from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError
 from ipc.messages import Failure, Message, WorkerStatus
 from ipc.ring import RingHandles
 
@@ -94,7 +94,7 @@ class Lifeline:
             while True:
                 try:
                     self.inbox.put(self.channel.receive())
-                except PeerDied:
+                except (PeerDied, FrameTooLarge):
                     raise
                 except ProtocolError as error:
                     self.channel.send_quietly(

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import structlog
 
-__all__ = ["configure", "logger", "secure_standard_streams"]
+__all__ = ["configure", "flush", "logger", "secure_standard_streams"]
 
 QUEUE_LINES = 1000
 STDERR = 2
@@ -27,9 +27,10 @@ class _LossyLines:
     """A write-only sink with a bounded queue and a thread of its own."""
 
     def __init__(self) -> None:
-        self._lines: queue.Queue[str] = queue.Queue(QUEUE_LINES)
+        self._lines: queue.Queue[str | threading.Event] = queue.Queue(QUEUE_LINES)
         self._dropped = 0
-        threading.Thread(target=self._run, name="logs", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+        self._thread.start()
 
     def _put(self, line: str) -> None:
         try:
@@ -39,9 +40,21 @@ class _LossyLines:
 
     msg = debug = info = warning = error = critical = exception = log = fatal = _put
 
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the lines so far are written."""
+        written = threading.Event()
+        try:
+            self._lines.put(written, timeout=timeout_s)
+        except queue.Full:
+            return False
+        return self._thread.is_alive() and written.wait(timeout_s)
+
     def _run(self) -> None:
         while True:
             line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             if self._dropped:
                 line = f'{{"event":"log lines dropped","count":{self._dropped}}}\n{line}'
                 self._dropped = 0
@@ -59,9 +72,10 @@ def configure(process: str, *, quiet: bool = False) -> None:
         quiet: Errors only, for a command that shows the rest to a person itself.
     """
     sink = _LossyLines()
+    origin = {"process": process, "pid": os.getpid()}
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            lambda _logger, _method, entry: {**origin, **entry},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -71,7 +85,15 @@ def configure(process: str, *, quiet: bool = False) -> None:
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(process=process, pid=os.getpid())
+
+
+def flush(timeout_s: float) -> bool:
+    """Wait until the lines so far are written; False if nobody reads them.
+
+    For the end of a process: what it logged last says why it ended.
+    """
+    sink = structlog.get_config()["logger_factory"]()
+    return sink.flush(timeout_s) if isinstance(sink, _LossyLines) else True
 
 
 def secure_standard_streams() -> None:

@@ -280,4 +280,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     # Threads of a camera SDK may outlive it; the exit code must not wait for them.
-    os._exit(main())
+    code = main()
+    logs.flush(0.5)
+    os._exit(code)

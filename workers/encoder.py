@@ -418,4 +418,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())
+    code = main()
+    logs.flush(0.5)
+    os._exit(code)
