@@ -13,7 +13,7 @@ import pytest
 
 from ipc.errors import ConfigError, WrongState
 from ipc.frame import PixelFormat
-from tests.workers.memory_sink import MemorySink, play
+from tests.workers.memory_sink import MemorySink, StopWhileWaiting, play
 from workers.sources.source import Source, SourceSpec, open_source
 
 CLIP = Path(__file__).parents[1] / "data" / "bigbuckbunny.mp4"
@@ -126,17 +126,12 @@ def test_a_stop_before_the_start_delivers_nothing(spec: SourceSpec) -> None:
 
 def test_a_slow_source_wakes_up_for_the_stop() -> None:
     """A rate of one frame in 100 s does not hold up a stop that comes from outside."""
-    arrived = threading.Event()
     source = open_source(replace(SOURCES["synthetic"], rate_hz=0.01, frames=UNLIMITED))
     source.open()
-    sink, stop, reasons = MemorySink(on_acquire=lambda _: arrived.set()), threading.Event(), []
-    runner = threading.Thread(target=lambda: reasons.append(source.run(sink, stop)), daemon=True)
-    runner.start()
-    assert arrived.wait(30)
-    stop.set()
-    runner.join(30)
+    sink = MemorySink()
+    assert stopped_by(source, sink, StopWhileWaiting()) == "stopped"
     source.close()
-    assert reasons == ["stopped"]
+    assert sink.ids == [0]
 
 
 def test_close_may_be_called_at_any_time(spec: SourceSpec) -> None:

@@ -149,3 +149,14 @@ def test_refuses_a_picture_that_cannot_hold_it(width_px: int, height_px: int) ->
     picture = np.zeros((height_px, width_px), np.uint8)
     with pytest.raises(ConfigError, match=r"cannot hold the frame barcode.*at least 128 px"):
         barcode.stamp(picture, 1, PixelFormat.MONO8)
+
+
+def test_only_the_middle_of_a_cell_counts() -> None:
+    """Borders smeared to the opposite colour, as coarse blocks smear them, do no harm."""
+    picture = np.zeros((16, 1920), np.uint8)
+    barcode.stamp(picture, 0x1234_5678, PixelFormat.MONO8)
+    cells = picture[:, :1024].reshape(16, 64, 16)
+    smeared = cells ^ np.uint8(235 ^ 16)
+    smeared[3:13, :, 3:13] = cells[3:13, :, 3:13]
+    picture[:, :1024] = smeared.reshape(16, 1024)
+    assert barcode.read(picture) == 0x1234_5678

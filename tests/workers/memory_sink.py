@@ -102,6 +102,18 @@ class MemorySink:
         self.offered_ids.append(frame_id)
 
 
+class StopWhileWaiting(threading.Event):
+    """A stop that comes when a run has asked for it several times: it is waiting by then."""
+
+    def __init__(self, asked: int = 6) -> None:
+        super().__init__()
+        self._left = asked
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
 def play(spec: SourceSpec, sink: MemorySink | None = None) -> tuple[MemorySink, str, Source]:
     """Open, run to its own end and close one source."""
     sink = sink or MemorySink()
