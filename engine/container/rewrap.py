@@ -206,11 +206,19 @@ def _locked_file(path: Path) -> Iterator[int]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be changed: {error.strerror}.") from None
     try:
-        if not lock_file(fd) or not os.path.samestat(os.fstat(fd), os.stat(path)):
+        # A recovery may have renamed the file between its opening and its locking.
+        if not lock_file(fd) or not _is_named(fd, path):
             raise InUse(f"{path} is in use; nothing was changed.", hint="Try again when it is not.")
         yield fd
     finally:
         os.close(fd)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _open_all(files: Sequence[tuple[Path, int]], secret: Secret) -> list[_LockedPart]:

@@ -263,6 +263,23 @@ def test_a_part_in_use_stops_the_whole_change(parts: list[Path]) -> None:
     assert [path.read_bytes() for path in parts] == before
 
 
+def test_a_part_renamed_at_that_moment_is_in_use(
+    parts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that loses its name between opening and locking is not changed."""
+    before = parts[1].read_bytes()
+
+    def lock_and_lose_the_name(fd: int) -> bool:
+        if parts[1].exists() and os.path.samestat(os.fstat(fd), parts[1].stat()):
+            parts[1].rename(parts[1].with_name("renamed"))
+        return lock_file(fd)
+
+    monkeypatch.setattr(rewrap, "lock_file", lock_and_lose_the_name)
+    with pytest.raises(InUse):
+        rotate(parts, KeyFileSecret(OLD), KeyFileRecipient(NEW))
+    assert parts[1].with_name("renamed").read_bytes() == before
+
+
 def test_the_locks_are_free_afterwards(parts: list[Path]) -> None:
     """After success and after refusal another process can lock every part."""
     rotate(parts, KeyFileSecret(OLD), KeyFileRecipient(NEW))
