@@ -171,6 +171,30 @@ def test_each_fragment_starts_decoding_by_itself(encoder: VideoEncoder) -> None:
             assert psnr_db(got, wanted) > 26
 
 
+def test_a_cut_in_the_picture_makes_no_key_frame(encoder: VideoEncoder) -> None:
+    """Light on, light off: only forced key frames start fragments, whatever the picture does."""
+    random = np.random.default_rng(2)
+    shape = (HEIGHT_PX, WIDTH_PX, 3)
+    dark, noise = np.full(shape, 12, np.uint8), random.integers(0, 256, shape, np.uint8)
+    flat = np.full(shape, 230, np.uint8)
+    pictures = [dark, dark, noise, noise, flat, noise, dark, 255 - noise, flat, flat]
+    recording = Recording(encoder, Converter(WIDTH_PX, HEIGHT_PX, PixelFormat.BGR8))
+    for number, pixels in enumerate(pictures):
+        recording.add(pixels, number * PERIOD, key=number in (0, 9))
+    recording.finish()
+    assert [n for n, sample in enumerate(recording.samples) if sample.key] == [0, 9]
+
+
+@pytest.mark.parametrize("rate_hz", [0.2, 29.97, 240.0])
+def test_any_rate_records(spec: EncoderSpec, rate_hz: float) -> None:
+    """A triggered, a broadcast and a fast camera: times stay exact, nothing is held back."""
+    encoder = open_encoder(replace(spec, rate_hz=rate_hz))
+    times = [round(number * 90_000 / rate_hz) for number in range(5)]
+    data = record(encoder, moving_noise(5, WIDTH_PX, HEIGHT_PX, sigma=2), times, {0})
+    encoder.close()
+    assert [frame.pts for frame in decoded(data)] == times
+
+
 @pytest.mark.parametrize("pixel_format", PixelFormat)
 def test_colours_survive(spec: EncoderSpec, pixel_format: PixelFormat) -> None:
     """A chart in every pixel format decodes to its colours, by the stream's own tags."""

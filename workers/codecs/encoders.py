@@ -285,7 +285,7 @@ def _add_stream(container: OutputContainer, spec: EncoderSpec, tuning: Tuning) -
     if not isinstance(stream, VideoStream):
         raise EncoderError("it is no video encoder")
     context = stream.codec_context
-    context.gop_size = spec.gop_frames or max(2, round(4 * 0.8 * spec.rate_hz))
+    context.gop_size = spec.longest_gop
     context.max_b_frames = 0
     context.thread_count = tuning.threads
     # The conversion changes matrix and range only; the camera's RGB is what a screen shows.
@@ -305,7 +305,9 @@ def _measure_delay(spec: EncoderSpec, tuning: Tuning) -> int:
     for plane in picture.planes:
         plane.update(bytes([128]) * plane.buffer_size)
     period = max(1, round(TIMESCALE_HZ / spec.rate_hz))
-    session = _open_session(spec, tuning)
+    # Its safety net must not show among so few pictures.
+    gop_frames = max(spec.longest_gop, 2 * len(_PROBE_KEYS))
+    session = _open_session(replace(spec, gop_frames=gop_frames), tuning)
     samples, delay = [], 0
     try:
         for number, key in enumerate(_PROBE_KEYS):

@@ -49,7 +49,7 @@ class EncoderSpec:
         height_px: Height of the camera's picture; an odd one is coded one pixel higher.
         rate_hz: Nominal frame rate; only rate control and the last sample's duration use it.
         gop_frames: Longest run without a key frame when nobody forces one: a safety net, as key
-            frames are forced at fragment starts. 0: four fragments of 0.8 s.
+            frames are forced at fragment starts. 0: `longest_gop`.
         max_bits_per_s: Cap of the bit rate; 0: `rate_cap`.
         threads: Encoder threads; 0: one per core, four at most.
         preset: The encoder's own speed name; None: the default of the encoder.
@@ -78,6 +78,11 @@ class EncoderSpec:
     def coded_px(self) -> tuple[int, int]:
         """Width and height as coded: even."""
         return even(self.width_px), even(self.height_px)
+
+    @property
+    def longest_gop(self) -> int:
+        """The safety net that applies: by default four fragments of 0.8 s, 30 pictures at least."""
+        return self.gop_frames or max(30, round(4 * 0.8 * self.rate_hz))
 
     @property
     def cap_bits_per_s(self) -> int:
