@@ -21,6 +21,12 @@ MAX_RATE_HZ = 10_000
 CODECS = ("h264", "hevc", "av1", "mpeg4")
 HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
 
+RING_S = 3.0
+# Enough for 3 s of 1920x1200 BGR at 50 fps. More must be asked for: to get and map several GB takes
+# seconds, in which nothing is recorded.
+RING_BYTES = 1 << 30
+MIN_SLOTS = 4
+
 Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE_PX)]
 
 
@@ -62,7 +68,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         policy: ``drop`` loses and counts frames when the ring is full, ``block`` makes the source
             wait (files, benchmarks).
         realtime: Pace file and synthetic sources as a camera would.
-        ring_seconds: Depth of the ring.
+        ring_seconds: Depth of the ring; None: 3 s, but no more than 1 GiB.
         next_free_name: Take the next free name where ``output`` exists, instead of refusing.
         camera_return_s: How long an unplugged camera may stay away before the file is sealed.
         session: Free text fields for the session table (session_id, subject, operator, ...).
@@ -84,7 +90,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     frames: Annotated[int, msgspec.Meta(ge=1)] | None = None
     policy: Literal["drop", "block"] = "drop"
     realtime: bool = True
-    ring_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3.0
+    ring_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
     next_free_name: bool = False
     camera_return_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0
     session: dict[str, str] = {}
@@ -109,6 +115,13 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             "frames": frames,
             "realtime": self.realtime,
         }
+
+    def ring_slots(self, slot_bytes: int, rate_hz: float) -> int:
+        """Frames that the ring shall hold."""
+        slots = round((self.ring_seconds or RING_S) * rate_hz)
+        if self.ring_seconds is None:
+            slots = min(slots, RING_BYTES // slot_bytes)
+        return max(MIN_SLOTS, slots)
 
     def video(self) -> dict[str, Any]:
         """The encoder's specification for the encoder worker (workers/codecs/spec.py)."""

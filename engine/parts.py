@@ -22,6 +22,7 @@ from engine.container.header import new_core, new_header
 from engine.container.payload import PAYLOAD_OFFSET, PREAMBLE
 from engine.container.recipients import DataKeySecret, Recipient
 from engine.ledger import Ledger, written_runs
+from ipc import osdep
 from ipc.errors import ConfigError, SealrecError
 
 __all__ = ["Part", "PartRecovered", "Parts"]
@@ -78,6 +79,7 @@ class Parts:
     def __init__(self, config: RecordingConfig) -> None:
         self.recording_id = secrets.token_bytes(16)
         self.dek = secrets.token_bytes(KEY_BYTES)
+        osdep.lock_in_memory(self.dek)
         self._recipients = _recipients(config)
         self.base = _claim(config)
         self._all: list[Part] = []
@@ -171,6 +173,7 @@ class Parts:
         """Remove what a recording that never began has left; only once its encoder is gone."""
         for part in self._all:
             self._delete(part)
+        self._all = []
 
     def forget_keys(self) -> None:
         """Let go of the data key and of everything that wraps it."""

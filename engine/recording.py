@@ -75,7 +75,6 @@ __all__ = ["Latency", "Recording"]
 SILENT_S = 5.0
 SILENT_AT_START_S = 30.0
 LEAVE_S = 10.0
-MIN_SLOTS = 4
 NO_RING = RingStatistics(
     slots=0,
     slot_bytes=0,
@@ -395,8 +394,8 @@ class Recording:
         assert source is not None
         try:
             pixel_format = PixelFormat(source.pixel_format)
-            slots = max(MIN_SLOTS, round(self.config.ring_seconds * source.rate_hz))
             slot_bytes = pixel_format.size_bytes(source.width_px, source.height_px)
+            slots = self.config.ring_slots(slot_bytes, source.rate_hz)
             self.ring.allocate(slots=slots, slot_bytes=slot_bytes)
         except (MemoryRefused, ConfigError, ValueError) as error:
             code = getattr(error, "code", "config")
@@ -468,12 +467,17 @@ class Recording:
 
     # --- the end ------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Give back the ring and forget the keys; a recording that never began leaves nothing."""
+    def settle(self) -> dict[str, Any]:
+        """Close the books once `finished`: the balance sheet. Gives back the ring and the keys.
+
+        A recording that never began leaves no file behind.
+        """
         if self.concluded is not None and not self.concluded.started:
             self.parts.discard()
+        result = self.result()
         self.ring.close()
         self.parts.forget_keys()
+        return result
 
     @property
     def statistics(self) -> RingStatistics:

@@ -136,8 +136,7 @@ class Supervisor:
             return
         conclusion = recording.concluded
         assert conclusion is not None
-        result = self.last_result = recording.result()
-        recording.close()
+        result = self.last_result = recording.settle()
         self._recording = None
         problem = conclusion.problem
         if self._start_call is not None:

@@ -155,6 +155,7 @@ class _Encoder:
     # --- parts --------------------------------------------------------------------------------
 
     def _open(self, order: OpenPart) -> None:
+        osdep.lock_in_memory(order.dek)
         frame = order.frame
         width_px, height_px = int(frame["width_px"]), int(frame["height_px"])
         pixel_format = PixelFormat(frame["pixel_format"])

@@ -61,7 +61,9 @@ def record(  # noqa: PLR0913, PLR0917 - one parameter per option
         bool | None,
         typer.Option(help="Pace file and synthetic sources as a camera. Default: unless block."),
     ] = None,
-    ring_seconds: Annotated[float, typer.Option(help="Depth of the frame ring.")] = 3.0,
+    ring_seconds: Annotated[
+        float | None, typer.Option(help="Depth of the frame ring. Default 3, at most 1 GiB.")
+    ] = None,
     session: Annotated[
         list[str] | None,
         typer.Option("--session", help="NAME=VALUE for the file's session table; may repeat."),
