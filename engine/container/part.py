@@ -266,6 +266,7 @@ class PartReader(io.RawIOBase):
         Raises:
             Corrupt: a fragment is not what was written, or not what the index says.
         """
+        self._init_unit()  # also makes sure that the index begins with the first fragment
         for number in range(len(self.index)):
             yield self.fragment(number)
 
@@ -276,6 +277,8 @@ class PartReader(io.RawIOBase):
             IndexError: there is no such fragment.
             Corrupt: it is not what was written, or not what the index says.
         """
+        if number < 0:
+            raise IndexError(number)
         row = self.index[number]
         start, end = row.first_chunk * CHUNK, self._end_of(number)
         unit = self._unit_at(start)
@@ -313,6 +316,8 @@ class PartReader(io.RawIOBase):
 
     def fragment_bytes(self, number: int) -> bytes:
         """All boxes of one fragment: ``emsg``, ``moof``, ``mdat``, ``free``."""
+        if number < 0:
+            raise IndexError(number)
         start = self.index[number].first_chunk * CHUNK
         return self.read_at(self._end_of(number) - start, start)
 
@@ -346,7 +351,8 @@ class PartReader(io.RawIOBase):
         return self.size if self._found.seal is None else self._found.seal.offset
 
     def _end_of(self, number: int) -> int:
-        later = self.index[number + 1 : number + 2] if number >= 0 else ()
+        """Where a fragment ends, by the index; -1 stands for the init segment."""
+        later = self.index[number + 1 : number + 2]
         return later[0].first_chunk * CHUNK if later else self._content_end()
 
     def _unit_at(self, offset: int) -> Unit | CutUnit:
@@ -359,6 +365,8 @@ class PartReader(io.RawIOBase):
             unit = self._unit_at(0)
             if not isinstance(unit, Unit) or unit.kind != "init":
                 raise Corrupt(f"{self.path} does not begin with an init segment.")
+            if self._index is not None and unit.end != self._end_of(-1):
+                raise Corrupt(f"The index of {self.path} leaves something out.")
             self._init = unit
         return self._init
 
