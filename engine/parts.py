@@ -194,7 +194,7 @@ def _recover(part: Part, secret: DataKeySecret) -> PartRecovered:
         report = recovery.recover_part(names.open_path(part.path), secret)
         if report.error is not None:
             return PartRecovered(part, ledger, str(report.error))
-        for table in report.tables():
+        for table in report.fragments():
             for run in written_runs(table.frames):
                 ledger.add_written(run)
             for loss in table.lost:
