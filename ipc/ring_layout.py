@@ -6,6 +6,7 @@ Pure arithmetic and struct formats: RING.md, "Layout", in code. Nothing here map
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,7 +45,7 @@ PAGE: Final = 4096
 HEADER_PAGE: Final = 4096
 
 # 8-byte words of the header page. Each process stores to its own 64-byte lines only.
-GEOMETRY: Final = 0  # nine words: see Geometry.words
+GEOMETRY: Final = 0  # ten words: see Geometry._values
 PUBLISHED: Final = 16  # written by the capture process
 EPOCH: Final = 17
 HIGH_WATER: Final = 18
@@ -177,7 +178,7 @@ class Geometry:
                 f"knows {VERSION}.",
                 hint="Start all processes from the same installation.",
             )
-        found = tuple(words[GEOMETRY : GEOMETRY + 9])
+        found = tuple(words[GEOMETRY : GEOMETRY + 10])
         try:
             geometry = cls(found[2], found[3], table_entries=found[4], loss_entries=found[5])
         except ConfigError as error:
@@ -190,10 +191,11 @@ class Geometry:
         return geometry
 
     def _values(self) -> tuple[int, ...]:
-        return (
+        values = (
             *(MAGIC, VERSION, self.slots, self.slot_bytes, self.table_entries, self.loss_entries),
             *(self.stride, self.data_offset, self.total_bytes),
         )
+        return (*values, zlib.crc32(struct.pack("<9q", *values)))
 
     def begin_word(self, seq: int) -> int:
         """Index of a slot's begin number among the 8-byte words of all slots."""

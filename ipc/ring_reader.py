@@ -1,7 +1,8 @@
 """The lossless reading end of the frame ring: the encoder process. RING.md, "Reader".
 
-One thread of one process at a time (the two commits may come from another thread). A successor that attaches after the process was killed at any
-instruction reads again what was not yet durable, and names what the writer has overwritten since.
+One thread of one process at a time; the two commits may come from another thread of it. A successor
+that attaches after the process was killed at any instruction reads again what was not yet durable,
+and names what the writer has overwritten since.
 """
 
 from __future__ import annotations
