@@ -204,6 +204,7 @@ class VimbaSource:
                 "serial": camera.get_serial(),
                 "id": camera.get_id(),
                 **{name: str(value) for name, value in shown.items() if value is not None},
+                **_not_as_asked(spec, {"width": width, "height": height, "rate_hz": rate}),
             },
             clock=f"the camera's time stamps, {self._ticks_hz} Hz (arrival where it sends none)",
         )
@@ -299,6 +300,17 @@ def _find_camera(sdk: _Sdk, system: Any, camera_id: str) -> Any:
     full = sdk.module.AccessMode.Full
     free = [camera for camera in cameras if full in camera.get_permitted_access_modes()]
     return (free or cameras)[0]
+
+
+def _not_as_asked(spec: SourceSpec, given: dict[str, float]) -> dict[str, str]:
+    """What the camera moved into its ranges, for the session table; nothing if nothing was."""
+    asked = {"width": spec.width, "height": spec.height, "rate_hz": spec.rate_hz}
+    changed = [
+        f"{name} {given[name]:g} instead of {wish:g}"
+        for name, wish in asked.items()
+        if wish is not None and abs(wish - given[name]) > wish / 1000
+    ]
+    return {"not_as_asked": ", ".join(changed)} if changed else {}
 
 
 def _describe_camera(sdk: _Sdk, camera: Any) -> CameraInfo:
