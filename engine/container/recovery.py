@@ -291,11 +291,9 @@ def _never_began(file: PartFile, copies: list[bytes]) -> bool:
 
 
 def _is_unwritten(raw: bytes) -> bool:
-    start = raw[: len(MAGIC)]
-    if not any(start):
-        return True
-    whole = len(raw) == HEADER_BYTES and any(raw[-_MAC_BYTES:])
-    return start == MAGIC[: len(start)] and not whole
+    start = raw[: len(MAGIC)].rstrip(b"\0")
+    whole = len(raw) == HEADER_BYTES and start == MAGIC and any(raw[-_MAC_BYTES:])
+    return MAGIC.startswith(start) and not whole
 
 
 def _delete(file: PartFile, header: Header | None) -> PartReport:

@@ -1,0 +1,635 @@
+"""Recovery: whatever moment the power fails, the last durable fragment is kept, and only once."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from engine.container import partfile, recovery
+from engine.container.header import HEADER_BYTES, Header, State
+from engine.container.names import open_path, part_path, reserve_path
+from engine.container.payload import CHUNK, PAYLOAD_OFFSET, STORED_CHUNK, offset_of_chunk
+from engine.container.reader import PartReader
+from engine.container.recipients import DataKeySecret
+from engine.container.recovery import PartReport, recover, recover_part
+from engine.container.tables import FragmentTable, SealTable, SessionTable
+from engine.container.writer import PartWriter
+from ipc import osdep
+from ipc.errors import ConfigError, Corrupt, DiskError, InUse, WrongKey
+from tests.engine import media
+from tests.engine.media import FRAMES, PERIOD, Keys
+
+FIRST_CHUNK = offset_of_chunk(0)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "op.mp4.enc"
+
+
+@pytest.fixture(scope="module")
+def keys() -> Keys:
+    return Keys()
+
+
+def unfinished(base: Path, keys: Keys, fragments: int = 3, size_bytes: int = 30_000) -> Path:
+    """A part whose writer is gone; returns its name."""
+    media.write_part(base, keys, [media.made_up(i, size_bytes) for i in range(fragments)])
+    return open_path(base)
+
+
+def headers_of(raw: bytes) -> list[Header]:
+    return [Header.parse(raw[at : at + HEADER_BYTES]) for at in (0, HEADER_BYTES)]
+
+
+def sequence_numbers(path: Path, keys: Keys) -> list[int]:
+    with PartReader.open(path, keys.secret) as part:
+        part.check_all()
+        return [row.seq for fragment in part.fragments() for row in fragment.table.frames]
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_a_part_without_its_end_is_closed_as_recovered(base: Path, keys: Keys) -> None:
+    """Every whole fragment is kept, both headers say so, and the name is final."""
+    path = unfinished(base, keys)
+    reserve_path(base).write_bytes(bytes(100))
+    payload = path.read_bytes()[PAYLOAD_OFFSET:]
+    report = recover_part(path, keys.secret)
+    assert report.path == base
+    assert (report.state, report.part_index, report.fragment_count) == ("recovered", 0, 3)
+    assert (report.frames, report.kept_pts) == (3 * FRAMES, 3 * FRAMES * PERIOD)
+    assert (report.lost_bytes, report.lost_pts, report.error) == (0, 0, None)
+    raw = base.read_bytes()
+    assert raw[PAYLOAD_OFFSET:] == payload
+    assert {header.state for header in headers_of(raw)} == {State.RECOVERED}
+    assert report.header == max(headers_of(raw), key=lambda header: header.generation)
+    assert [p.name for p in base.parent.iterdir()] == [base.name]
+    assert sequence_numbers(base, keys) == list(range(3 * FRAMES))
+    assert [table.frames[0].seq for table in report.fragments()] == [0, FRAMES, 2 * FRAMES]
+
+
+def test_a_fragment_that_was_cut_is_named_by_its_table(base: Path, keys: Keys) -> None:
+    """Chunks that were never counted are kept if whole; the cut fragment's duration is told."""
+    longer = base.with_name("longer.mp4.enc")
+    with PartWriter.create(longer, dek=keys.dek, header=keys.header()) as writer:
+        writer.write_init(media.made_up_init(), SessionTable())
+        for number in range(3):
+            piece = media.made_up(number, 60_000)
+            before = open_path(longer).read_bytes()
+            writer.append(piece.table, piece.media, pts=piece.pts, duration=piece.duration)
+        after = open_path(longer).read_bytes()
+    # The header as it was before the third fragment, with two of that fragment's four chunks.
+    cut = before[:PAYLOAD_OFFSET] + after[PAYLOAD_OFFSET : len(before) + 2 * STORED_CHUNK + 99]
+    open_path(longer).write_bytes(cut)
+    report = recover_part(open_path(longer), keys.secret)
+    assert (report.fragment_count, report.kept_pts) == (2, 2 * FRAMES * PERIOD)
+    assert report.lost_bytes == 2 * STORED_CHUNK + 99
+    assert report.lost_pts == FRAMES * PERIOD
+    # The same header, but the whole fragment: it is kept although nobody counted it.
+    longer.unlink()
+    open_path(longer).write_bytes(before[:PAYLOAD_OFFSET] + after[PAYLOAD_OFFSET:])
+    assert recover_part(open_path(longer), keys.secret).fragment_count == 3
+
+
+def test_a_zero_filled_tail_is_cut_off(base: Path, keys: Keys) -> None:
+    """A file system may bring back a length whose data never came."""
+    path = unfinished(base, keys)
+    path.write_bytes(path.read_bytes() + bytes(5 * STORED_CHUNK + 1234))
+    report = recover_part(path, keys.secret)
+    assert (report.state, report.fragment_count) == ("recovered", 3)
+    assert report.lost_bytes == 5 * STORED_CHUNK + 1234
+    assert sequence_numbers(base, keys) == list(range(3 * FRAMES))
+
+
+def test_a_part_with_a_preamble_and_nothing_else_is_kept_empty(base: Path, keys: Keys) -> None:
+    """The next part may name its commitment, so it stays, with no frames."""
+    with PartWriter.create(base, dek=keys.dek, header=keys.header()) as writer:
+        commitment = writer.commitment
+    report = recover_part(open_path(base), keys.secret)
+    assert (report.state, report.chunks, report.frames, report.kept_pts) == ("recovered", 0, 0, 0)
+    with PartReader.open(base, keys.secret) as part:
+        assert (part.state, part.size, part.commitment) == ("recovered", 0, commitment)
+        assert list(part.fragments()) == []
+
+
+def test_a_recovery_that_was_killed_is_run_again(base: Path, keys: Keys) -> None:
+    """State 2 and more behind it: the rest is cut off, the headers agree, the name is given."""
+    path = unfinished(base, keys)
+    recover_part(path, keys.secret)
+    done = base.read_bytes()
+    older = min((0, 1), key=lambda i: headers_of(done)[i].generation)
+    stale = bytearray(done)
+    stale[older * HEADER_BYTES : (older + 1) * HEADER_BYTES] = keys.header()
+    base.unlink()
+    for raw in (done + bytes(STORED_CHUNK), done, bytes(stale) + b"x"):
+        path.write_bytes(raw)
+        report = recover_part(path, keys.secret)
+        assert (report.state, report.fragment_count) == ("recovered", 3)
+        assert report.lost_bytes == len(raw) - len(done)
+        assert {h.state for h in headers_of(base.read_bytes())} == {State.RECOVERED}
+        assert base.read_bytes()[PAYLOAD_OFFSET:] == done[PAYLOAD_OFFSET:]
+        base.unlink()
+
+
+def test_a_sealed_part_that_lacks_its_name_gets_it(base: Path, keys: Keys) -> None:
+    """State 1 under .open: nothing is changed but the name."""
+    media.write_part(base, keys, [media.made_up(0)], seal=media.seal_table())
+    raw = base.read_bytes()
+    base.rename(open_path(base))
+    report = recover_part(open_path(base), keys.secret)
+    assert (report.state, report.path, report.lost_bytes) == ("sealed", base, 0)
+    assert base.read_bytes() == raw
+
+
+def test_a_rename_by_link_that_was_killed_is_finished(base: Path, keys: Keys) -> None:
+    """Both names are one file: the .open one goes."""
+    media.write_part(base, keys, [media.made_up(0)], seal=media.seal_table())
+    os.link(base, open_path(base))
+    assert recover_part(open_path(base), keys.secret).path == base
+    assert [p.name for p in base.parent.iterdir()] == [base.name]
+
+
+# --- what is not touched --------------------------------------------------------------------------
+
+
+def snapshot(directory: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in directory.rglob("*") if p.is_file()
+    }
+
+
+def test_a_second_run_changes_nothing(base: Path, keys: Keys) -> None:
+    """Not a byte, not a time."""
+    unfinished(base, keys)
+    assert len(recover(base.parent, keys.secret)) == 1
+    before = snapshot(base.parent)
+    assert recover(base.parent, keys.secret) == []
+    assert recover(base, keys.secret) == []
+    assert snapshot(base.parent) == before
+
+
+def test_a_sealed_part_is_never_recovered(base: Path, keys: Keys) -> None:
+    """Cut under its .open name, it is Corrupt and stays as it is."""
+    media.write_part(base, keys, [media.made_up(0)], seal=media.seal_table())
+    open_path(base).write_bytes(base.read_bytes()[:-1])
+    base.unlink()
+    before = snapshot(base.parent)
+    with pytest.raises(Corrupt):
+        recover_part(open_path(base), keys.secret)
+    assert snapshot(base.parent) == before
+    with pytest.raises(ConfigError):
+        recover_part(base, keys.secret)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_damage_to_what_was_durable_is_reported_and_left(
+    base: Path, keys: Keys, chunk: int
+) -> None:
+    """A bad chunk in a fragment's table, or a file shorter than its count: nothing is touched."""
+    path = unfinished(base, keys)
+    raw = bytearray(path.read_bytes())
+    if chunk == 1:
+        raw[offset_of_chunk(1) + 9] ^= 1
+    else:
+        del raw[offset_of_chunk(4) + 9 :]
+    path.write_bytes(raw)
+    before = snapshot(base.parent)
+    report = recover(base.parent, keys.secret)[0]
+    assert (report.path, report.state) == (path, "failed")
+    assert isinstance(report.error, Corrupt)
+    assert snapshot(base.parent) == before
+
+
+def test_a_wrong_key_touches_nothing(base: Path, keys: Keys) -> None:
+    """The part waits, listed, for the right one."""
+    path = unfinished(base, keys)
+    before = snapshot(base.parent)
+    with pytest.raises(WrongKey):
+        recover_part(path, Keys().secret)
+    report = recover(base.parent, Keys().secret)[0]
+    assert isinstance(report.error, WrongKey)
+    assert snapshot(base.parent) == before
+
+
+def test_a_taken_final_name_is_not_replaced(base: Path, keys: Keys) -> None:
+    """The part is closed and keeps its .open; the report says why."""
+    path = unfinished(base, keys)
+    base.write_bytes(b"somebody's")
+    report = recover_part(path, keys.secret)
+    assert base.read_bytes() == b"somebody's"
+    assert (report.path, report.state) == (path, "recovered")
+    assert isinstance(report.error, ConfigError)
+    base.unlink()
+    assert recover_part(path, keys.secret).path == base
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"doors: open",
+        b"x" * 20_000,
+        b"\x89SRV\r\n\x1a\nbut longer than a header".ljust(9000, b"."),
+        b"\x89SRV\r\n\x1a\n".ljust(8192, b"."),
+    ],
+    ids=["text", "long", "magic", "headers"],
+)
+def test_a_file_of_somebody_else_is_left_alone(base: Path, keys: Keys, content: bytes) -> None:
+    """Not everything that is called .open is a part of ours."""
+    other = base.with_name("front-door.open")
+    other.write_bytes(content)
+    report = recover(base.parent, keys.secret)[0]
+    assert isinstance(report.error, Corrupt)
+    assert other.read_bytes() == content
+
+
+def test_links_and_directories_are_no_parts(base: Path, keys: Keys, tmp_path: Path) -> None:
+    """Recovery follows no link out of the directory it was given."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    real = unfinished(outside / "op.mp4.enc", keys)
+    inside = tmp_path / "inside"
+    (inside / "a.open").mkdir(parents=True)
+    (inside / "link.mp4.enc.open").symlink_to(real)
+    before = snapshot(outside)
+    assert recover(inside, keys.secret) == []
+    with pytest.raises(DiskError):
+        recover_part(inside / "link.mp4.enc.open", keys.secret)
+    assert snapshot(outside) == before
+
+
+def test_a_part_that_is_gone_is_not_there(base: Path, keys: Keys) -> None:
+    """Its writer has sealed and renamed it in this moment, or there never was one."""
+    with pytest.raises(FileNotFoundError):
+        recover_part(open_path(base), keys.secret)
+    with pytest.raises(ConfigError):
+        recover(base, keys.secret)
+
+
+# --- parts that never began -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        0,
+        1,
+        8,
+        100,
+        HEADER_BYTES,
+        HEADER_BYTES + 1,
+        PAYLOAD_OFFSET,
+        PAYLOAD_OFFSET + 1,
+        FIRST_CHUNK - 1,
+    ],
+)
+@pytest.mark.parametrize("tail", ["missing", "zeros"])
+def test_a_part_that_died_before_its_preamble_is_deleted(
+    base: Path, keys: Keys, cut: int, tail: str
+) -> None:
+    """Whatever of the first 8,248 bytes had reached the disk: its index is free again."""
+    with PartWriter.create(base, dek=keys.dek, header=keys.header(), reserve=False):
+        pass
+    path = open_path(base)
+    raw = path.read_bytes()
+    assert len(raw) == FIRST_CHUNK
+    path.write_bytes(raw[:cut].ljust(FIRST_CHUNK if tail == "zeros" else 0, b"\0"))
+    reserve_path(base).write_bytes(bytes(10))
+    report = recover(base.parent, keys.secret)[0]
+    assert (report.state, report.error) == ("deleted", None)
+    assert not list(base.parent.iterdir())
+
+
+def test_headers_torn_by_sectors_are_deleted(base: Path, keys: Keys) -> None:
+    """A disk writes sectors in any order: a header without its MAC or its magic never was one."""
+    for lost in (slice(0, 512), slice(3584, 4096)):
+        header = bytearray(keys.header())
+        header[lost] = bytes(512)
+        path = open_path(base)
+        path.write_bytes(bytes(header) * 2)
+        assert recover_part(path, keys.secret).state == "deleted"
+        assert not path.exists()
+
+
+def test_a_payload_that_vanished_is_not_deleted(base: Path, keys: Keys) -> None:
+    """The header counts chunks, so this is damage that somebody must look at."""
+    path = unfinished(base, keys)
+    raw = path.read_bytes()
+    for size in (PAYLOAD_OFFSET, FIRST_CHUNK - 1, FIRST_CHUNK):
+        path.write_bytes(raw[:size])
+        with pytest.raises(Corrupt):
+            recover_part(path, keys.secret)
+        assert path.read_bytes() == raw[:size]
+
+
+def test_a_damaged_preamble_before_a_payload_is_not_deleted(base: Path, keys: Keys) -> None:
+    """The preamble was durable before the first chunk was written."""
+    path = unfinished(base, keys)
+    raw = bytearray(path.read_bytes())
+    raw[PAYLOAD_OFFSET] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(Corrupt):
+        recover_part(path, keys.secret)
+    assert path.exists()
+
+
+# --- directories and several parts ----------------------------------------------------------------
+
+
+def test_everything_below_a_directory_is_recovered(tmp_path: Path, keys: Keys) -> None:
+    """Each part has its report, in order of names, one failure does not stop the others."""
+    for name in ("a/op.mp4.enc", "b/c/op.mp4.enc", "b/d.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        unfinished(tmp_path / name, keys, 1)
+    unfinished(tmp_path / "b/other.mp4.enc", Keys(), 1)
+    reports = recover(tmp_path, keys.secret)
+    assert [(r.path.relative_to(tmp_path).as_posix(), r.state) for r in reports] == [
+        ("a/op.mp4.enc", "recovered"),
+        ("b/c/op.mp4.enc", "recovered"),
+        ("b/d.bin", "recovered"),
+        ("b/other.mp4.enc.open", "failed"),
+    ]
+
+
+def test_one_name_recovers_all_parts_of_its_recording(base: Path, keys: Keys) -> None:
+    """And no other recording beside it."""
+    first = media.write_part(base, keys, [media.made_up(0)])
+    media.write_part(base, keys, [media.made_up(1)], index=1, previous=first)
+    unfinished(base.with_name("other.mp4.enc"), keys)
+    reports = recover(part_path(base, 1), keys.secret)
+    assert [report.path for report in reports] == [base, part_path(base, 1)]
+    assert open_path(base.with_name("other.mp4.enc")).exists()
+
+
+# --- a writer that lives --------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pathlib import Path
+from engine.container.writer import PartWriter
+path, dek, header = Path(sys.argv[1]), bytes.fromhex(sys.argv[2]), bytes.fromhex(sys.argv[3])
+part = PartWriter.create(path, dek=dek, header=header)
+print("writing", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def living_writer(base: Path, keys: Keys) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(base), keys.dek.hex(), keys.header().hex()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_part_that_is_being_written_is_in_use(
+    base: Path, keys: Keys, living_writer: subprocess.Popen[str]
+) -> None:
+    """While its process lives nothing is touched; when it was killed, its lock is gone."""
+    before = snapshot(base.parent)
+    with pytest.raises(InUse):
+        recover_part(open_path(base), keys.secret)
+    report = recover(base.parent, keys.secret)[0]
+    assert isinstance(report.error, InUse)
+    assert snapshot(base.parent) == before
+    living_writer.kill()
+    living_writer.wait()
+    assert recover_part(open_path(base), keys.secret).state == "recovered"
+    assert [p.name for p in base.parent.iterdir()] == [base.name]
+
+
+def test_a_writer_in_this_process_is_in_use(base: Path, keys: Keys) -> None:
+    """The lock belongs to the open file, so a thread of the same engine is kept out as well."""
+    with (
+        PartWriter.create(base, dek=keys.dek, header=keys.header()),
+        pytest.raises(InUse),
+    ):
+        recover_part(open_path(base), keys.secret)
+
+
+# --- power cuts -----------------------------------------------------------------------------------
+
+Event = tuple[str, int, bytes]
+
+
+@dataclass
+class Tape:
+    """What was done to one file: writes (place, data), cuts (size) and syncs, in order."""
+
+    start: bytes = b""
+    events: list[Event] = field(default_factory=list)
+
+    def record(self, patch: pytest.MonkeyPatch) -> None:
+        write_at, sync_data = osdep.write_at, osdep.sync_data
+        sync_all, truncate = partfile.PartFile.sync_all, partfile.PartFile.truncate
+
+        def write(fd: int, data: bytes, offset: int) -> None:
+            self.events.append(("write", offset, bytes(data)))
+            write_at(fd, data, offset)
+
+        def synced(call: Callable[..., None]) -> Callable[..., None]:
+            def run(target: object) -> None:
+                call(target)
+                self.events.append(("sync", 0, b""))
+
+            return run
+
+        def cut(part: partfile.PartFile, size_bytes: int) -> None:
+            self.events.append(("cut", size_bytes, b""))
+            truncate(part, size_bytes)
+
+        patch.setattr(osdep, "write_at", write)
+        patch.setattr(osdep, "sync_data", synced(sync_data))
+        patch.setattr(partfile.PartFile, "sync_all", synced(sync_all))
+        patch.setattr(partfile.PartFile, "truncate", cut)
+
+    def durable(self, moment: int) -> tuple[bytes, list[Event]]:
+        """The file as last synced before a moment, and what was done since."""
+        synced = max((i for i in range(moment) if self.events[i][0] == "sync"), default=0)
+        image = self.start
+        for event in self.events[:synced]:
+            image = apply(image, event)
+        return image, [e for e in self.events[synced:moment] if e[0] != "sync"]
+
+    def crashes(self, moment: int, chance: random.Random) -> list[bytes]:
+        """Files that a power cut at a moment can leave: any pages of what was not synced."""
+        image, pending = self.durable(moment)
+        every = image
+        for event in pending:
+            every = apply(every, event)
+        files = [image, every]
+        for _ in range(3 if pending else 0):
+            torn = image
+            for event in pending:
+                torn = apply(torn, event, lambda page: chance.random() < 0.5)
+            files.append(torn)
+        return files
+
+
+def apply(image: bytes, event: Event, kept: Callable[[int], bool] = lambda page: True) -> bytes:
+    """A file after an event of which only some 4 KiB pages reached the disk."""
+    kind, at, data = event
+    if kind == "cut":
+        return image[:at] if kept(0) else image
+    pages = bytearray(image.ljust(at + len(data), b"\0"))
+    for start in range(at - at % 4096, at + len(data), 4096):
+        first, end = max(start, at), min(start + 4096, at + len(data))
+        if kept(start):
+            pages[first:end] = data[first - at : end - at]
+    return bytes(pages)
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Path]:
+    """A part's name in memory, where the hundreds of syncs of these tests cost nothing."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as directory:
+        yield Path(directory) / "op.mp4.enc"
+
+
+@pytest.fixture(scope="module")
+def recording_tape(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> tuple[Tape, list[int]]:
+    """A whole short recording, and after which event each fragment was durable."""
+    tape, marks = Tape(), []
+    base = tmp_path_factory.mktemp("tape") / "op.mp4.enc"
+    with pytest.MonkeyPatch.context() as patch:
+        tape.record(patch)
+        writer = PartWriter.create(base, dek=keys.dek, header=keys.header(), reserve=False)
+        writer.write_init(media.made_up_init(), SessionTable())
+        for number in range(3):
+            piece = media.made_up(number, 20_000)
+            writer.append(piece.table, piece.media, pts=piece.pts, duration=piece.duration)
+            marks.append(len(tape.events))
+        writer.seal(SealTable(parts=1, last=True))
+    assert tape.durable(len(tape.events)) == (base.read_bytes(), [])
+    return tape, marks
+
+
+def check_recovered(path: Path, keys: Keys, at_least: int) -> PartReport:
+    """Recover a file; all fragments that were durable are there, whole and in order."""
+    report = recover_part(path, keys.secret)
+    final = path.with_name(path.name.removesuffix(".open"))
+    if report.state == "deleted":
+        assert at_least == 0
+        assert not path.exists()
+        return report
+    assert report.path == final
+    found = sequence_numbers(final, keys)
+    assert found == list(range(len(found)))
+    assert len(found) >= at_least * FRAMES
+    assert len(found) == report.frames
+    with PartReader.open(final, keys.secret) as part:
+        assert part.state == report.state
+        assert part.copies_valid == (True, True)
+    return report
+
+
+def test_a_power_cut_at_any_moment_keeps_every_durable_fragment(
+    quick: Path, keys: Keys, recording_tape: tuple[Tape, list[int]]
+) -> None:
+    """At each write and sync, with unsynced writes there, missing or torn by pages."""
+    tape, marks = recording_tape
+    chance = random.Random(1)
+    states = set()
+    for moment in range(len(tape.events) + 1):
+        durable = sum(mark <= moment for mark in marks)
+        for raw in tape.crashes(moment, chance):
+            open_path(quick).write_bytes(raw)
+            report = check_recovered(open_path(quick), keys, durable)
+            states.add(report.state)
+            quick.unlink(missing_ok=True)
+    assert states == {"deleted", "recovered", "sealed"}
+
+
+def test_a_power_cut_during_recovery_changes_nothing_of_its_result(
+    quick: Path, keys: Keys, recording_tape: tuple[Tape, list[int]]
+) -> None:
+    """Recovery cut off at each of its own writes, run again, keeps exactly the same."""
+    whole, marks = recording_tape
+    chance = random.Random(2)
+    image = whole.durable(marks[1])[0]
+    torn = image + bytes(3000)  # a tail to cut off
+    sealed = whole.durable(len(whole.events) - 4)[0]  # final chunk durable, headers still open
+    assert {h.state for h in headers_of(sealed)} == {State.OPEN}
+    for raw, state in ((torn, "recovered"), (sealed, "sealed")):
+        tape = Tape(start=raw)
+        open_path(quick).write_bytes(raw)
+        with pytest.MonkeyPatch.context() as patch:
+            tape.record(patch)
+            first = check_recovered(open_path(quick), keys, 2)
+        assert first.state == state
+        quick.unlink()
+        for moment in range(len(tape.events) + 1):
+            for crashed in tape.crashes(moment, chance):
+                open_path(quick).write_bytes(crashed)
+                again = check_recovered(open_path(quick), keys, 2)
+                assert (again.state, again.frames) == (state, first.frames)
+                assert quick.stat().st_size == offset_of_chunk(0) + (
+                    first.chunks * STORED_CHUNK
+                    if state == "recovered"
+                    else len(raw) - offset_of_chunk(0)
+                )
+                quick.unlink()
+
+
+def test_a_write_error_during_recovery_can_be_repeated(
+    base: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run says what happened; the second one finishes."""
+    path = unfinished(base, keys)
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(osdep, "sync_data", fail)
+        with pytest.raises(DiskError, match="could not be closed"):
+            recover_part(path, keys.secret)
+    assert recover_part(path, keys.secret).fragment_count == 3
+
+
+def test_the_supervisor_recovers_with_the_data_key_alone(base: Path, keys: Keys) -> None:
+    """It holds no password; the report still leads to the tables."""
+    path = unfinished(base, keys)
+    report = recover_part(path, DataKeySecret(keys.dek))
+    tables: list[FragmentTable] = list(report.fragments())
+    assert sum(len(table.frames) for table in tables) == report.frames == 3 * FRAMES
+    assert keys.dek.hex() not in repr(report)
+    assert repr(keys.dek) not in repr(report)
+    assert list(PartReport(path, "failed").fragments()) == []
+
+
+def test_recovery_is_no_slower_than_its_tables(
+    base: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Media before the last checkpoint are not read: only tables and box headers are."""
+    path = unfinished(base, keys, 6, 500_000)
+    read: list[int] = []
+    real = osdep.read_at
+
+    def read_at(fd: int, size_bytes: int, offset: int) -> bytes:
+        read.append(size_bytes)
+        return real(fd, size_bytes, offset)
+
+    monkeypatch.setattr(osdep, "read_at", read_at)
+    recovery.recover_part(path, keys.secret)
+    assert sum(read) < base.stat().st_size / 3
+    assert base.stat().st_size > 6 * 30 * CHUNK
