@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ipc import osdep
 from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
 from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, SealrecError
 from ipc.lifeline import WorkerArguments, worker_command
@@ -63,7 +64,8 @@ class WorkerProcess:
         child_read, write = os.pipe()
         read, child_write = os.pipe()
         try:
-            self._process = _spawn(module, WorkerArguments(child_read, child_write, ring))
+            arguments = WorkerArguments(child_read, child_write, ring)
+            self._process = _spawn(module, arguments, low_priority=role == "encoder")
         except OSError:
             os.close(read)
             os.close(write)
@@ -115,31 +117,40 @@ class WorkerProcess:
         self._deliver(WorkerExit(self, code))
 
 
-def _spawn(module: str, arguments: WorkerArguments) -> subprocess.Popen[bytes]:
+def _spawn(
+    module: str, arguments: WorkerArguments, *, low_priority: bool
+) -> subprocess.Popen[bytes]:
     """Start a worker that inherits exactly the named handles.
 
     It gets a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which
-    then stops in order; fd 0 is null and fd 1 is stderr (design: Durability).
+    then stops in order; fd 0 is null and fd 1 is stderr (design: Durability). A low priority holds
+    from its first instruction: a successor's imports must not take the processor from capture.
     """
     ring = arguments.ring
     assert ring is not None
     handles = [arguments.read, arguments.write, ring.memory, ring.data_ready, ring.space_ready]
     if sys.platform == "win32":
-        return _spawn_windows(module, arguments, ring)
-    return subprocess.Popen(
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+        if low_priority:
+            flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        return _spawn_windows(module, arguments, flags)
+    process = subprocess.Popen(
         worker_command(module, arguments),
         stdin=subprocess.DEVNULL,
         stdout=2,
         pass_fds=handles,
         start_new_session=True,
     )
+    if low_priority:
+        osdep.set_low_priority(process.pid)
+    return process
 
 
-def _spawn_windows(
-    module: str, arguments: WorkerArguments, ring: RingHandles
-) -> subprocess.Popen[bytes]:
+def _spawn_windows(module: str, arguments: WorkerArguments, flags: int) -> subprocess.Popen[bytes]:
     if sys.platform != "win32":
         raise SealrecError("Only Windows starts processes this way.")
+    ring = arguments.ring
+    assert ring is not None
     import msvcrt
 
     pipes = [msvcrt.get_osfhandle(arguments.read), msvcrt.get_osfhandle(arguments.write)]
@@ -152,5 +163,5 @@ def _spawn_windows(
         stdin=subprocess.DEVNULL,
         stdout=2,
         startupinfo=startup,
-        creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
+        creationflags=flags,
     )

@@ -90,18 +90,17 @@ class OwnMemory:
     descriptors: int
 
 
-def set_low_priority() -> None:
-    """Let other processes win over this one: nice +5, below-normal class on Windows.
+def set_low_priority(pid: int) -> None:
+    """Let other processes win over a child that was just started: nice +5.
 
-    Linux applies it to the calling thread and those it starts later, so call it first. A process
-    that runs lower already stays there.
+    Linux applies it to the child's first thread and those it starts later. A child that runs lower
+    already stays there; one that is gone again is left to whoever watches it. On Windows the class
+    is given when the process is created (engine/processes.py) and nothing is done here.
     """
-    if sys.platform == "win32":
-        winapi.kernel32.SetPriorityClass(
-            winapi.kernel32.GetCurrentProcess(), BELOW_NORMAL_PRIORITY_CLASS
-        )
-    elif os.getpriority(os.PRIO_PROCESS, 0) < LOW_PRIORITY_NICE:
-        os.setpriority(os.PRIO_PROCESS, 0, LOW_PRIORITY_NICE)
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpriority(os.PRIO_PROCESS, pid) < LOW_PRIORITY_NICE:
+                os.setpriority(os.PRIO_PROCESS, pid, LOW_PRIORITY_NICE)
 
 
 def forbid_core_dumps() -> None:

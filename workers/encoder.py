@@ -398,7 +398,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.secure_standard_streams()
     logs.configure("encoder")
     osdep.forbid_core_dumps()
-    osdep.set_low_priority()  # the capture process must win (field notes: openpilot #2475)
     lifeline = Lifeline(arguments, role="encoder", accepts=ToEncoder)
     assert arguments.ring is not None
     try:
