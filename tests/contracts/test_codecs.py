@@ -192,7 +192,9 @@ def test_any_rate_records(spec: EncoderSpec, rate_hz: float) -> None:
     times = [round(number * 90_000 / rate_hz) for number in range(5)]
     data = record(encoder, moving_noise(5, WIDTH_PX, HEIGHT_PX, sigma=2), times, {0})
     encoder.close()
-    assert [frame.pts for frame in decoded(data)] == times
+    frames = decoded(data)
+    assert [frame.pts for frame in frames] == times
+    assert [frame.key_frame for frame in frames] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("pixel_format", PixelFormat)
@@ -316,13 +318,13 @@ def test_every_speed_has_the_same_headers(encoder: VideoEncoder) -> None:
 
 def test_the_safety_net_makes_key_frames_when_nobody_does(spec: EncoderSpec) -> None:
     """Without forced key frames one still comes, and its sample says so."""
-    encoder = open_encoder(replace(spec, gop_frames=5))
+    encoder = open_encoder(replace(spec, gop_frames=2))
     recording = Recording(encoder, Converter(WIDTH_PX, HEIGHT_PX, PixelFormat.BGR8))
     for number, pixels in enumerate(moving_noise(12, WIDTH_PX, HEIGHT_PX, sigma=2)):
         recording.add(pixels, number * PERIOD, key=number == 0)
     recording.finish()
     encoder.close()
-    assert [n for n, sample in enumerate(recording.samples) if sample.key] == [0, 5, 10]
+    assert [n for n, sample in enumerate(recording.samples) if sample.key] == [0, 2, 4, 6, 8, 10]
 
 
 # Not per codec: what is refused.
@@ -356,6 +358,21 @@ def test_an_option_the_encoder_does_not_know_is_refused() -> None:
     (tuning,) = candidates(SMALL)
     with pytest.raises(EncoderError, match="no_such_option"):
         VideoEncoder(SMALL, replace(tuning, options=tuning.options | {"no_such_option": "1"}))
+
+
+def test_a_speed_with_other_headers_is_refused() -> None:
+    """A step that the init segment does not fit is not made, and the encoder goes on."""
+    hevc = replace(SMALL, codec="hevc")
+    (tuning,) = candidates(hevc)
+    encoder = VideoEncoder(hevc, replace(tuning, speeds=("medium", "ultrafast")))
+    recording = Recording(encoder, Converter(320, 240, PixelFormat.BGR8))
+    pictures = moving_noise(2, 320, 240, sigma=2)
+    recording.add(pictures[0], 0, key=True)
+    with pytest.raises(EncoderError, match="other headers"):
+        encoder.change_speed("medium")
+    recording.add(pictures[1], PERIOD, key=False)
+    assert [frame.key_frame for frame in decoded(recording.finish())] == [True, False]
+    encoder.close()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -75,21 +77,22 @@ def _uyvy(bgr: Pixels) -> Pixels:
     return out
 
 
+@functools.cache
 def moving_noise(frames: int, width_px: int, height_px: int, *, sigma: float) -> list[Pixels]:
-    """A panned soft texture under sensor noise of `sigma`, BGR."""
+    """A panned soft texture under sensor noise of `sigma`, BGR; only to be read."""
     random = np.random.default_rng(7)
     coarse = random.integers(0, 256, (height_px // 16 + 8, width_px // 16 + 8, 3), np.uint8)
     wide = cv2.resize(coarse, (width_px + 64, height_px + 64), interpolation=cv2.INTER_CUBIC)
     pictures = []
     for number in range(frames):
         x, y = number * 3 % 64, number % 64
-        part = wide[y : y + height_px, x : x + width_px].astype(np.float64)
-        noise = random.standard_normal((height_px, width_px, 3)) * sigma
+        part = wide[y : y + height_px, x : x + width_px].astype(np.float32)
+        noise = random.standard_normal((height_px, width_px, 3), np.float32) * sigma
         pictures.append(np.clip(part + noise, 0, 255).astype(np.uint8))
     return pictures
 
 
 def psnr_db(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
     """Peak signal to noise ratio of two 8-bit pictures."""
-    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    error = np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
