@@ -2,10 +2,376 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-__all__ = ["register"]
+from engine.cli.key_options import (
+    KeyFile,
+    PartNumber,
+    PasswordFile,
+    PrivateKey,
+    Recording,
+    read_secret,
+)
+from engine.cli.output import AsJson, console, human_bytes, human_time, print_json, progress
+from engine.container.boxes import TIMESCALE_HZ
+from engine.selection import named_part, select_parts
+from ipc.errors import ConfigError, Corrupt, InUse, SealrecError, Truncated
+
+if TYPE_CHECKING:
+    from engine.container.reader import PublicInfo
+    from engine.container.recovery import PartReport
+    from engine.verify import VerifyReport
+
+__all__ = ["register", "show_line"]
+
+CAT_BYTES = 1 << 20
+
+Salvage = Annotated[
+    bool, typer.Option("--salvage", help="Take what is intact of damaged parts, and say so.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
+    app.command()(info)
+    app.command()(verify)
+    app.command()(export)
+    app.command()(cat)
+    app.command()(recover)
+
+
+# --- info -------------------------------------------------------------------------------------
+
+
+def info(recording: Recording, part: PartNumber = None, as_json: AsJson = False) -> int:
+    """Show what a recording tells without a key: parts, states, and whose keys open it.
+
+    Nothing of it is proven: only a key can do that (`sealrec verify`).
+    """
+    from engine.container.names import index_of
+    from engine.container.reader import read_public_header
+
+    parts: list[dict[str, Any]] = []
+    recording_id = None
+    damage: list[Corrupt] = []
+    for path in select_parts(recording, part):
+        try:
+            found = read_public_header(path)
+        except Corrupt as error:
+            damage.append(error)
+            parts.append({"path": str(path), "index": index_of(path), "error": error.message})
+            continue
+        recording_id = recording_id or found.header.core.recording_id.hex()
+        parts.append(_public_part(found))
+    if recording_id is None:
+        raise damage[0]
+    if as_json:
+        print_json({"recording_id": recording_id, "parts": parts})
+    else:
+        show_line(f"recording {recording_id}")
+        for shown in parts:
+            _show_part(shown)
+    return Corrupt.exit_code if damage else 0
+
+
+def _public_part(found: PublicInfo) -> dict[str, Any]:
+    header = found.header
+    return {
+        "path": str(found.path),
+        "index": header.core.part_index,
+        "state": header.state.name.lower(),
+        "created": _utc(header.core.created_unix_ms),
+        "size_bytes": found.size_bytes,
+        "chunks": header.chunk_count,
+        "payload_bytes": header.payload_bytes,
+        "generation": header.generation,
+        "headers_well_formed": list(found.well_formed),
+        "keys": [
+            {
+                "kind": slot.kind.name.lower(),
+                "label": slot.label,
+                "key_id": slot.key_id.hex(),
+                "iterations": slot.iterations,
+            }
+            for slot in header.slots
+        ],
+    }
+
+
+def _utc(unix_ms: int) -> str | None:
+    """ISO 8601, or None for a time that no calendar has."""
+    try:
+        moment = datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _show_part(part: dict[str, Any]) -> None:
+    if "error" in part:
+        show_line(f"part {part['index']}: {part['error']}")
+        return
+    show_line(
+        f"part {part['index']}: {part['state']}, {human_bytes(part['size_bytes'])}, "
+        f"{part['chunks']} chunks, generation {part['generation']}, created {part['created']}"
+    )
+    show_line(f"  {part['path']}")
+    for key in part["keys"]:
+        show_line(f"  {key['kind']} {key['key_id']} {key['label']}")
+
+
+# --- verify -----------------------------------------------------------------------------------
+
+
+def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
+    recording: Recording,
+    key_file: KeyFile = None,
+    password_file: PasswordFile = None,
+    private_key: PrivateKey = None,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode", help="Decode every picture; compare barcodes of the synthetic source."
+        ),
+    ] = False,
+    part: PartNumber = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check every byte and every table of a recording, and that each frame is accounted for."""
+    from engine.verify import verify as run
+
+    secret = read_secret(key_file, password_file, private_key)
+    with progress("verifying", shown=not as_json) as tell:
+        report = run(recording, secret, decode=decode, progress=tell, part=part)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _show_report(report)
+    return report.exit_code
+
+
+def _show_report(report: VerifyReport) -> None:
+    verdict = "every frame accounted for" if report.balanced else "NOT BALANCED"
+    whole = "" if report.complete else ", NOT COMPLETE"
+    show_line(
+        f"{report.state}: {report.frames} frames, {sum(report.lost.values())} lost, "
+        f"{human_time(report.duration_s)}, {verdict}{whole}"
+    )
+    for name, count in report.lost.items():
+        show_line(f"  {name}: {count}")
+    for part in report.parts:
+        show_line(f"  part {part.index}: {part.state}, {part.frames} frames, {part.path}")
+    if report.decoded is not None:
+        show_line(f"  {report.decoded} frames decoded")
+    if report.barcodes is not None:
+        show_line(f"  {report.barcodes.right} of {report.barcodes.checked} barcodes are right")
+    for sentence in (*report.problems, *report.notes):
+        show_line(f"  {sentence}")
+
+
+# --- export -----------------------------------------------------------------------------------
+
+
+def export(  # noqa: PLR0913, PLR0917 - one parameter per option
+    recording: Recording,
+    out: Annotated[
+        Path, typer.Argument(help="The MP4 to write.", metavar="OUT.mp4", show_default=False)
+    ],
+    key_file: KeyFile = None,
+    password_file: PasswordFile = None,
+    private_key: PrivateKey = None,
+    part: PartNumber = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.mp4 if it exists.")] = False,
+    salvage: Salvage = False,
+    as_json: AsJson = False,
+) -> int:
+    """Write a recording as an ordinary MP4. THE RESULT IS NOT ENCRYPTED.
+
+    Pictures and times are copied exactly; all parts go onto one timeline. The file is readable by
+    its owner alone; whoever copies it copies it open.
+    """
+    from engine.export import export as run
+
+    secret = read_secret(key_file, password_file, private_key)
+    with progress("exporting", shown=not as_json) as tell, _termination_interrupts():
+        report = run(recording, out, secret, part=part, force=force, salvage=salvage, progress=tell)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        show_line(
+            f"{report.path}: {report.frames} frames, {human_time(report.duration_s)}, "
+            f"{human_bytes(report.size_bytes)}, NOT ENCRYPTED"
+        )
+        for sentence in report.problems:
+            show_line(f"  {sentence}")
+    return report.exit_code
+
+
+@contextlib.contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the export as Ctrl-C does, so that no half a plaintext file stays behind."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs this ends it by other means
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+# --- cat --------------------------------------------------------------------------------------
+
+
+def cat(  # noqa: PLR0913, PLR0917 - one parameter per option
+    recording: Annotated[
+        Path, typer.Argument(help="One part.", metavar="FILE", show_default=False)
+    ],
+    key_file: KeyFile = None,
+    password_file: PasswordFile = None,
+    private_key: PrivateKey = None,
+    part: PartNumber = None,
+    salvage: Salvage = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say on stderr what was written, as JSON.")
+    ] = False,
+) -> int:
+    """Write the decrypted stream of one part to stdout: a fragmented MP4, NOT ENCRYPTED.
+
+    For programs that read a pipe; `sealrec export` makes a file for people.
+    """
+    try:
+        code, result = _cat(
+            named_part(recording, part), (key_file, password_file, private_key), salvage=salvage
+        )
+    except SealrecError as error:  # stdout is the stream, so nothing else may go there
+        code = error.exit_code
+        result = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        if not as_json:
+            sys.stderr.write(f"sealrec: {error}\n")
+    if as_json:
+        _json_on_stderr(result)
+    return code
+
+
+def _cat(
+    path: Path, key: tuple[str | None, str | None, str | None], *, salvage: bool
+) -> tuple[int, dict[str, Any]]:
+    from engine.container.part import PartReader
+
+    if sys.stdout.isatty():
+        raise ConfigError(
+            "A terminal cannot show a video.", hint="Send the output to a program or a file."
+        )
+    out = sys.stdout.buffer
+    with contextlib.closing(PartReader.open(path, read_secret(*key), salvage=salvage)) as part:
+        while data := part.read(CAT_BYTES):
+            out.write(data)
+        out.flush()
+        result = {"path": str(path), "state": part.state, "size_bytes": part.size}
+        codes = {"incomplete": Truncated.exit_code, "corrupt": Corrupt.exit_code}
+        return codes.get(part.state, 0), result
+
+
+# --- recover ----------------------------------------------------------------------------------
+
+
+def recover(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A recording, or a directory for all below it.",
+            metavar="FILE|DIR",
+            show_default=False,
+        ),
+    ],
+    key_file: KeyFile = None,
+    password_file: PasswordFile = None,
+    private_key: PrivateKey = None,
+    as_json: AsJson = False,
+) -> int:
+    """Close the `.open` parts that a power cut or a crash left, keeping every whole fragment.
+
+    A part that is being written is left alone. Running it again changes nothing.
+    """
+    from engine.container.reader import read_public_header
+    from engine.container.recovery import recover as run
+
+    secret = read_secret(key_file, password_file, private_key)
+    is_folder = os.path.isdir(path)
+    if not is_folder:
+        first = select_parts(path)[0]
+    reports = run(path, secret)
+    if not reports and not is_folder:
+        read_public_header(first)  # is it a recording at all?
+    if as_json:
+        print_json([_recovered(report) for report in reports])
+    else:
+        for report in reports:
+            show_line(_recovery_line(report))
+        if not reports:
+            show_line(f"{path}: nothing to recover")
+    # In a directory a part in use is no reason to fail: its engine will close it.
+    errors = [report.error for report in reports if report.error is not None]
+    return max((e.exit_code for e in errors if not (is_folder and isinstance(e, InUse))), default=0)
+
+
+def _recovered(report: PartReport) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "path": str(report.path),
+        "index": report.part_index,
+        "state": report.state,
+        "frames": report.frames,
+        "kept_s": round(report.kept_pts / TIMESCALE_HZ, 6),
+        "lost_s": round(report.lost_pts / TIMESCALE_HZ, 6),
+        "lost_bytes": report.lost_bytes,
+    }
+    if report.error is not None:
+        error = report.error
+        result["error"] = {"code": error.code, "message": error.message, "hint": error.hint}
+    return result
+
+
+def _recovery_line(report: PartReport) -> str:
+    if isinstance(report.error, InUse):
+        return f"{report.path}: in use; nothing was touched"
+    if report.error is not None:
+        return f"{report.path}: {report.error}"
+    if report.state == "deleted":
+        return f"{report.path}: deleted, it held no recording yet"
+    lost = f"{report.lost_pts / TIMESCALE_HZ:.1f} s"
+    if report.lost_bytes and not report.lost_pts:
+        lost = f"{human_bytes(report.lost_bytes)} of an unfinished fragment"
+    elif not report.lost_bytes:
+        lost = "nothing"
+    kept = human_time(report.kept_pts / TIMESCALE_HZ)
+    return f"{report.path}: {report.state}, {report.frames} frames kept to {kept}, lost {lost}"
+
+
+# --- showing ----------------------------------------------------------------------------------
+
+
+def show_line(text: str) -> None:
+    """One line for a person; what a file says of itself cannot steer the terminal."""
+    printable = "".join(c if c.isprintable() else "?" for c in text)
+    console.print(printable, markup=False, soft_wrap=True)
+
+
+def _json_on_stderr(value: Any) -> None:
+    import json
+
+    sys.stderr.write(json.dumps(value) + "\n")
