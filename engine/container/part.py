@@ -29,7 +29,7 @@ from engine.container.tables import (
 )
 from engine.container.units import CutUnit, Unit, read_unit
 from ipc import osdep
-from ipc.errors import ConfigError, Corrupt, Truncated
+from ipc.errors import ConfigError, Corrupt, DiskError, Truncated
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -120,7 +120,8 @@ class PartReader(io.RawIOBase):
             WrongKey: the secret does not open it.
             Corrupt: it is not what was written.
             Truncated: it has no end, and ``allow_incomplete`` is off.
-            ConfigError: there is no such file, or it cannot be read.
+            ConfigError: there is no such file, or it cannot be opened.
+            DiskError: it cannot be read.
 
         Source: FORMAT.md, "Rules of reading".
         """
@@ -138,7 +139,7 @@ class PartReader(io.RawIOBase):
             return cls(path, fd, opened, salvage=salvage)
         except OSError as error:
             os.close(fd)
-            raise Corrupt(f"{path} cannot be read ({os.strerror(error.errno or 0)}).") from error
+            raise DiskError(f"{path} cannot be read ({os.strerror(error.errno or 0)}).") from error
         except BaseException:
             os.close(fd)
             raise

@@ -6,13 +6,14 @@ a small read-ahead, is held in memory. Source: FORMAT.md, "Why this payload".
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 from engine.container.payload import CHUNK, STORED_CHUNK, TAG, PayloadOpener, offset_of_chunk
 from ipc import osdep
-from ipc.errors import Corrupt
+from ipc.errors import Corrupt, DiskError
 
 __all__ = ["Plaintext", "Progress"]
 
@@ -55,6 +56,7 @@ class Plaintext:
 
         Raises:
             Corrupt: a chunk on the way is not what was written, with its place.
+            DiskError: the disk does not give it back.
         """
         size_bytes = max(0, min(size_bytes, self.size_bytes - offset))
         data = bytearray(size_bytes)
@@ -66,6 +68,7 @@ class Plaintext:
 
         Raises:
             Corrupt: a chunk on the way is not what was written, with its place.
+            DiskError: the disk does not give it back.
         """
         wanted = max(0, min(len(view), self.size_bytes - offset))
         done = 0
@@ -134,7 +137,14 @@ class Plaintext:
         size_bytes = batch * STORED_CHUNK
         if self._final_bytes is not None and k + batch == self.chunk_count:
             size_bytes += self._final_bytes + TAG - STORED_CHUNK
-        return memoryview(osdep.read_at(self._fd, size_bytes, offset_of_chunk(k))), batch
+        try:
+            return memoryview(osdep.read_at(self._fd, size_bytes, offset_of_chunk(k))), batch
+        except OSError as error:
+            raise DiskError(
+                f"Chunks {k} to {k + batch - 1} (file offset {offset_of_chunk(k)}) cannot be read "
+                f"({os.strerror(error.errno or 0)}).",
+                hint="The disk fails: copy what can be read.",
+            ) from error
 
     def _open(self, stored: memoryview, i: int, k: int) -> bytes:
         raw = stored[i * STORED_CHUNK : (i + 1) * STORED_CHUNK]

@@ -4,7 +4,7 @@
 was in hand goes into the room it leaves. It follows the largest fragment, because a fragment that
 was begun must be completed with the same bytes (FORMAT.md, rule 6), and cannot be cut out again.
 
-Source: FORMAT.md, "Decisions", reserve.
+Source: FORMAT.md, "Decisions", "A full disk".
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -41,7 +42,7 @@ from engine.container.tables import (
 )
 from engine.container.writer import PartWriter
 from ipc import osdep
-from ipc.errors import ConfigError, Corrupt, SealrecError, Truncated, WrongKey
+from ipc.errors import ConfigError, Corrupt, DiskError, SealrecError, Truncated, WrongKey
 from tests.engine import media
 from tests.engine.media import FRAMES, PERIOD, Keys
 from tests.vectors.file_vectors import FILE_VECTORS, RECOVERED_VECTORS, Golden, load_golden
@@ -357,6 +358,26 @@ def test_a_bad_chunk_is_named_with_its_place(base: Path, keys: Keys) -> None:
             part.read()
         with pytest.raises(Corrupt, match="Chunk 6 "):
             part.check_all()
+
+
+def test_a_disk_that_does_not_give_it_back_is_named(
+    base: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unreadable sector is not a forged chunk: DiskError with the place."""
+    media.write_part(base, keys, [media.made_up(0, 60_000)], seal=media.seal_table())
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with PartReader.open(base, keys.secret) as part, monkeypatch.context() as patch:
+        patch.setattr(osdep, "read_at", fail)
+        for read in (part.read, part.check_all):
+            with pytest.raises(DiskError, match=rf"offset {offset_of_chunk(0)}"):
+                read()
+    with monkeypatch.context() as patch:
+        patch.setattr(osdep, "read_at", fail)
+        with pytest.raises(DiskError):
+            PartReader.open(base, keys.secret)
 
 
 def test_checking_all_reports_its_progress(base: Path, keys: Keys) -> None:
@@ -752,6 +773,35 @@ def test_a_forged_content_is_refused(base: Path, keys: Keys, name: str) -> None:
     forge(base, keys, plain, seal_chunk=seal_chunk)
     with pytest.raises(Corrupt):
         read_all_tables(base, keys.secret)
+
+
+@pytest.mark.parametrize(
+    "name", ["index-backwards", "index-at-chunk-0", "index-behind-the-seal", "index-beyond-all"]
+)
+def test_an_index_that_cannot_be_is_refused_at_once(base: Path, keys: Keys, name: str) -> None:
+    """Nobody needs to read a fragment to find out."""
+    plain, seal_chunk = FORGED[name]()
+    forge(base, keys, plain, seal_chunk=seal_chunk)
+    with pytest.raises(Corrupt, match="index in the seal"):
+        PartReader.open(base, keys.secret)
+
+
+def test_a_seal_that_ends_at_an_edge_still_needs_its_final_chunk(base: Path, keys: Keys) -> None:
+    """The final chunk is empty then: flipped or left out, the part is refused when it is opened."""
+    short = sealed_by(SEAL)[0]
+    missing = -len(short) % CHUNK - 2  # a longer text has a longer length field: 3 bytes, not 1
+    plain, seal_chunk = sealed_by(replace(SEAL, audit_head="a" * missing))
+    assert len(plain) % CHUNK == 0
+    forge(base, keys, plain, seal_chunk=seal_chunk)
+    raw = base.read_bytes()
+    read_all_tables(base, keys.secret)
+    base.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(Corrupt):
+        PartReader.open(base, keys.secret)
+    header = updated(Header.parse(raw[:HEADER_BYTES]), keys.dek, chunk_count=len(plain) // CHUNK)
+    base.write_bytes(header + header + raw[2 * HEADER_BYTES : -16])
+    with pytest.raises(Corrupt):
+        PartReader.open(base, keys.secret)
 
 
 def test_what_is_forged_here_is_else_well_made(base: Path, keys: Keys) -> None:

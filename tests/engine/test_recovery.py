@@ -8,19 +8,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from engine.container import partfile, recovery
-from engine.container.header import HEADER_BYTES, Header, State
+from engine.container.boxes import EventMessage, pack_event
+from engine.container.header import HEADER_BYTES, Header, State, updated
 from engine.container.names import open_path, part_path, reserve_path
 from engine.container.payload import CHUNK, PAYLOAD_OFFSET, STORED_CHUNK, offset_of_chunk
 from engine.container.reader import PartReader
 from engine.container.recipients import DataKeySecret
 from engine.container.recovery import PartReport, recover, recover_part
-from engine.container.tables import FragmentTable, SealTable, SessionTable
+from engine.container.tables import (
+    SEAL_SCHEME,
+    FragmentTable,
+    IndexRow,
+    SealTable,
+    SessionTable,
+    pack_seal,
+)
 from engine.container.writer import PartWriter
 from ipc import osdep
 from ipc.errors import ConfigError, Corrupt, DiskError, InUse, WrongKey
@@ -133,12 +141,42 @@ def test_a_recovery_that_was_killed_is_run_again(base: Path, keys: Keys) -> None
     base.unlink()
     for raw in (done + bytes(STORED_CHUNK), done, bytes(stale) + b"x"):
         path.write_bytes(raw)
+        if len(raw) >= len(done) + STORED_CHUNK:
+            with pytest.raises(Corrupt, match="run `sealrec recover` again"):
+                PartReader.open(path, keys.secret)
         report = recover_part(path, keys.secret)
         assert (report.state, report.fragment_count) == ("recovered", 3)
         assert report.lost_bytes == len(raw) - len(done)
         assert {h.state for h in headers_of(base.read_bytes())} == {State.RECOVERED}
         assert base.read_bytes()[PAYLOAD_OFFSET:] == done[PAYLOAD_OFFSET:]
         base.unlink()
+
+
+def test_a_seal_without_its_final_chunk_is_not_finished(base: Path, keys: Keys) -> None:
+    """A seal that fills its chunks exactly is whole, but nothing says that the part ends there."""
+    for extra in range(CHUNK - 300, CHUNK):
+        seal = SealTable(parts=1, last=True, audit_head="a" * extra)
+        event = EventMessage(SEAL_SCHEME, FRAMES * PERIOD, 0, 1, pack_seal(with_index(seal)))
+        if len(pack_event(event)) == CHUNK:
+            break
+    media.write_part(base, keys, [media.made_up(0)], seal=seal)
+    raw, path = base.read_bytes(), open_path(base)
+    assert len(raw) == offset_of_chunk(3) + 16
+    base.unlink()
+    opened = Header.parse(keys.header())
+    counted = updated(opened, keys.dek, chunk_count=2, payload_bytes=2 * CHUNK)
+    # The core is the same for all parts 0 of these keys, so this header fits the payload.
+    for cut, state in ((0, "sealed"), (16, "recovered")):
+        path.write_bytes(counted * 2 + raw[PAYLOAD_OFFSET : len(raw) - cut])
+        report = recover_part(path, keys.secret)
+        assert (report.state, report.fragment_count) == (state, 1)
+        assert report.lost_bytes == (0 if state == "sealed" else STORED_CHUNK)
+        assert sequence_numbers(base, keys) == list(range(FRAMES))
+        base.unlink()
+
+
+def with_index(seal: SealTable) -> SealTable:
+    return replace(seal, index=(IndexRow(1, 0, FRAMES),))
 
 
 def test_a_sealed_part_that_lacks_its_name_gets_it(base: Path, keys: Keys) -> None:

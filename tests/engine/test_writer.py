@@ -245,6 +245,27 @@ def test_a_taken_name_is_refused(base: Path, keys: Keys, suffix: str) -> None:
     assert sorted(p.name for p in base.parent.iterdir()) == [taken.name]
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_recovery_that_finds_the_file_first_does_no_harm(
+    base: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, locked: bool
+) -> None:
+    """It deletes the empty file before the writer has locked it: the writer starts over."""
+    real, calls = osdep.lock_file, []
+
+    def lock_file(fd: int) -> bool:
+        calls.append(fd)
+        if len(calls) == 1:
+            open_path(base).unlink()
+            return real(fd) and not locked
+        return real(fd)
+
+    monkeypatch.setattr(osdep, "lock_file", lock_file)
+    part = begin(base, keys)
+    assert len(calls) == 2
+    put(part, media.made_up(0))
+    assert part.seal(SealTable(parts=1, last=True)).path == base
+
+
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("renameat2", [True, False])
 def test_the_final_rename_replaces_nothing(
