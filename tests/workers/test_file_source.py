@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ipc.errors import CameraError, ConfigError
+from ipc.errors import ConfigError
 from ipc.frame import PixelFormat
 from tests.workers.memory_sink import MemorySink, StopWhileWaiting, play
 from workers.sources import picture
@@ -252,11 +252,11 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no video at all\n" * 50, bytes(5000)])
 def test_a_file_that_is_no_video_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
-    """CameraError with the file's name, without a line break, and nothing stays open."""
+    """ConfigError with the file's name, without a line break, and nothing stays open."""
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
     source = open_source(spec_of(path))
-    with pytest.raises(CameraError, match=r"bad\.mp4 is no video that can be read") as caught:
+    with pytest.raises(ConfigError, match=r"bad\.mp4 is no video that can be read") as caught:
         source.open()
     assert "\n" not in str(caught.value)
     path.unlink()  # Windows refuses this while a handle is open
@@ -271,7 +271,7 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(CameraError, match="no video stream"):
+    with pytest.raises(ConfigError, match="no video stream"):
         open_source(spec_of(path)).open()
 
 

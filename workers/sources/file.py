@@ -24,7 +24,7 @@ from av.container import InputContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from ipc.errors import CameraError, ConfigError, WrongState
+from ipc.errors import ConfigError, WrongState
 from ipc.frame import PixelFormat
 from workers.sources.picture import from_bgr
 from workers.sources.source import (
@@ -72,8 +72,8 @@ class FileSource:
         """Open the clip and decode its first frame.
 
         Raises:
-            ConfigError: There is no such file, or the size does not fit the pixel format.
-            CameraError: It holds no video that can be decoded.
+            ConfigError: There is no such file, it holds no video that can be decoded, or the size
+                does not fit the pixel format.
         """
         self.close()
         if not self._path.is_file():
@@ -85,8 +85,12 @@ class FileSource:
             first = next(decoded)
         except (av.FFmpegError, StopIteration, OSError, ValueError) as error:
             self.close()
-            why = " ".join(str(error).split()) or "no frame can be decoded"
-            raise CameraError(f"{self._path.name} is no video that can be read: {why}.") from error
+            why = getattr(error, "strerror", None) or str(error) or "no frame can be decoded"
+            why = " ".join(why.split())
+            raise ConfigError(
+                f"{self._path.name} is no video that can be read: {why}.",
+                hint="Nothing was recorded; check the file with a player.",
+            ) from error
         self._frames = chain([first], decoded)
         self._rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE_HZ
         self._declared_s = _declared_length_s(self._container, stream)
