@@ -45,6 +45,7 @@ from engine.steps import (
     WorkerRefused,
     WorkerSilent,
 )
+from ipc.errors import CameraError
 
 __all__ = ["Lifecycle", "Phase", "RestartLimits"]
 
@@ -103,7 +104,7 @@ class Lifecycle:
     _source_open: bool = False
     _ring_ready: bool = False
     _stream_over: bool = False
-    _part_open: bool = False
+    _running: set[Role] = field(default_factory=set)
     _part_failed: bool = False
     _stop_wanted: bool = False
 
@@ -147,8 +148,15 @@ class Lifecycle:
     def _start(self) -> list[Action]:
         self.phase = Phase.STARTING
         # Both at once: most of a start is two interpreters importing their libraries.
-        workers: list[Action] = [StartWorker("capture"), OpenSource(), StartWorker("encoder")]
+        workers = [*self._launch_capture(), self._launch("encoder")]
         return [*workers, SetTimer("start", START_S)]
+
+    def _launch(self, role: Role) -> Action:
+        self._running.add(role)
+        return StartWorker(role)
+
+    def _launch_capture(self) -> list[Action]:
+        return [self._launch("capture"), OpenSource()]
 
     def _stop(self) -> list[Action]:
         if self.phase is Phase.STARTING:
@@ -186,7 +194,6 @@ class Lifecycle:
         return actions
 
     def _part_ready(self) -> list[Action]:
-        self._part_open = True
         if self.phase is not Phase.STARTING:
             return [Announce("part_opened")]
         self.phase = Phase.RECORDING
@@ -195,18 +202,19 @@ class Lifecycle:
             actions.append(BeginStream())
         if self.duration_s is not None:
             actions.append(SetTimer("duration", self.duration_s))
-        if self._stop_wanted:
+        if self._stop_wanted or self._stream_over:
             actions += self._end_stream()
         return actions
 
     def _part_ended(self, *, last: bool) -> list[Action]:
-        self._part_open = False
+        if self._part_failed:
+            return [Announce("part_sealed")]  # a full disk; its encoder still names what is lost
         if not last:
             return [Announce("part_sealed"), OpenPart()]
         return [Announce("part_sealed"), *self._conclude(self._problem)]
 
     def _part_gone(self, problem: Problem) -> list[Action]:
-        self._part_open, self._part_failed = False, True
+        self._part_failed = True
         if self.phase is Phase.STARTING:
             return self._conclude(problem)
         self._problem = self._problem or problem
@@ -220,27 +228,32 @@ class Lifecycle:
             return self._camera_lost()
         self._stream_over = True
         if reason.startswith("source_error") and self._problem is None:
-            self._problem = Problem("camera", f"The source failed: {reason[14:]}.")
+            self._problem = Problem(CameraError.code, f"The source failed: {reason[14:]}.")
         if self.phase in (Phase.RECORDING, Phase.STOPPING):
             return self._drain()
         return []
 
     def _camera_lost(self) -> list[Action]:
+        # The capture process leaves now; its exit leads to the first try.
         self.camera_away = True
-        return [
-            Announce("camera_lost"),
-            SetTimer("camera_return", self.camera_return_s),
-            SetTimer("camera_retry", CAMERA_RETRY_S),
-        ]
+        return [Announce("camera_lost"), SetTimer("camera_return", self.camera_return_s)]
 
     def _refused(self, role: Role, problem: Problem) -> list[Action]:
         if self.phase is Phase.STARTING:
             return self._conclude(problem)
         if role == "capture" and self.camera_away:
             return []  # not back yet: its exit leads to the next try
-        return [Announce("error", problem.message)]
+        announce = Announce("error", problem.message)
+        if role == "capture" and problem.code == CameraError.code and self._streaming_wanted:
+            return [announce, *self._camera_lost()]  # a restarted capture cannot open it yet
+        return [announce]
+
+    @property
+    def _streaming_wanted(self) -> bool:
+        return self.phase is Phase.RECORDING and not self._stream_over
 
     def _capture_gone(self, code: int) -> list[Action]:
+        self._running.discard("capture")
         self._source_open = False
         if self._stream_over or self.phase is Phase.DRAINING:
             return []
@@ -251,29 +264,32 @@ class Lifecycle:
             return [SetTimer("camera_retry", CAMERA_RETRY_S)]
         if not self.source_restarts or not self._may_restart("capture"):
             self._stream_over = True
-            self._problem = Problem("worker", f"The capture process died (exit code {code}).")
-            return [Announce("error", self._problem.message), *self._give_up()]
+            died = Problem("worker", f"The capture process died (exit code {code}).")
+            self._problem = self._problem or died
+            starting = self.phase is Phase.STARTING
+            end = self._conclude(self._problem) if starting else self._drain()
+            return [Announce("error", died.message), *end]
         return [
             Announce("worker_restarted", f"capture ended with code {code}"),
-            StartWorker("capture"),
-            OpenSource(),
+            *self._launch_capture(),
             SetTimer("forgive:capture", self.limits.window_s),
         ]
 
     def _encoder_gone(self, code: int, *, sealed: bool) -> list[Action]:
+        self._running.discard("encoder")
         if sealed and self.phase is Phase.DRAINING:
             return self._part_ended(last=True)  # it died before it could say so
         if self._part_failed:
             return [RetirePart(), *self._conclude(self._problem)]
         if not self._may_restart("encoder"):
-            self._problem = Problem("worker", f"The encoder process kept dying (exit code {code}).")
-            retire: list[Action] = [RetirePart(), Kill("capture")]
-            return [Announce("error", self._problem.message), *retire, *self._give_up()]
-        self._part_open = False
+            died = Problem("worker", f"The encoder process kept dying (exit code {code}).")
+            self._problem = self._problem or died
+            announce = Announce("error", died.message)
+            return [announce, RetirePart(), *self._conclude(self._problem)]
         actions: list[Action] = [
             Announce("worker_restarted", f"encoder ended with code {code}"),
             RetirePart(),
-            StartWorker("encoder"),
+            self._launch("encoder"),
             SetTimer("forgive:encoder", self.limits.window_s),
         ]
         if self._ring_ready:
@@ -281,12 +297,6 @@ class Lifecycle:
         if self.phase is Phase.DRAINING:
             actions += [FinishRecording(), SetTimer("drain", DRAIN_S)]
         return actions
-
-    def _give_up(self) -> list[Action]:
-        """A worker is gone for good: seal what there is, if the encoder still lives."""
-        if self.phase is Phase.STARTING or not self._part_open:
-            return self._conclude(self._problem)
-        return self._drain() if self._stream_over else self._conclude(self._problem)
 
     def _may_restart(self, role: Role) -> bool:
         self._deaths[role] = self._deaths.get(role, 0) + 1
@@ -304,11 +314,13 @@ class Lifecycle:
             return [Announce("worker_hung", "capture did not stop"), Kill("capture")]
         if name == "drain" and self.phase is Phase.DRAINING:
             return [Announce("worker_hung", "encoder did not seal"), Kill("encoder")]
-        if name == "camera_retry" and self.camera_away and self.phase is Phase.RECORDING:
-            return [StartWorker("capture"), OpenSource()]
-        if name == "camera_return" and self.camera_away and self.phase is Phase.RECORDING:
+        if not (self.camera_away and self.phase is Phase.RECORDING):
+            return []
+        if name == "camera_retry" and "capture" not in self._running:
+            return self._launch_capture()
+        if name == "camera_return":
             away = f"The camera did not come back within {self.camera_return_s:g} s."
-            self._problem = Problem("camera", away, "What was recorded is sealed.")
+            self._problem = Problem(CameraError.code, away, "What was recorded is sealed.")
             return [Announce("error", away), Kill("capture"), *self._drain()]
         return []
 
