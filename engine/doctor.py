@@ -233,7 +233,7 @@ def _recording(wish: Wish) -> Check:
             "seconds": TRIAL_S,
         }
         trial = _run_trial(config)
-    result, status = trial.get("result"), trial.get("status", {})
+    result = trial.get("result")
     if result is None:
         error = trial.get("error") or {}
         return Check(
@@ -242,11 +242,12 @@ def _recording(wish: Wish) -> Check:
             f"{error.get('message', 'no recording')} {error.get('hint', '')}",
             {},
         )
-    per_frame_ms = status.get("encode_ms", 0.0) + status.get("convert_ms", 0.0)
+    encoder = result["encoder"]
+    per_frame_ms = (encoder["encode_ms"] or 0.0) + (encoder["convert_ms"] or 0.0)
     fps = 1e3 / per_frame_ms if per_frame_ms else 0.0
     lost = sum(result["lost"].values())
     figures = {
-        "encoder": status.get("encoder", ""),
+        "encoder": encoder["name"],
         "max_fps": round(fps, 1),
         "frames": result["frames_written"],
         "lost": result["lost"],
@@ -266,9 +267,7 @@ def _run_trial(config: dict[str, Any]) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
 
     def listen(message: Reply | Status | Event) -> None:
-        if isinstance(message, Status) and message.status.get("encode_ms"):
-            outcome["status"] = message.status
-        elif isinstance(message, Event) and message.kind == "recording_stopped":
+        if isinstance(message, Event) and message.kind == "recording_stopped":
             outcome["result"] = message.details
             supervisor.submit(Shutdown())
         elif isinstance(message, Reply) and not message.ok:

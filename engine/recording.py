@@ -487,6 +487,15 @@ class Recording:
         except WrongState:
             return NO_RING
 
+    def _encoder_figures(self) -> dict[str, Any]:
+        part, seen = self.parts.current, self.seen.encoder
+        return {
+            "name": part.encoder if part else "",
+            "hardware": part.hardware if part else False,
+            "encode_ms": round(seen.encode_ms, 3) if seen else None,
+            "convert_ms": round(seen.convert_ms, 3) if seen else None,
+        }
+
     def result(self) -> dict[str, Any]:
         """The balance sheet, as `record` prints it (README)."""
         balance = self.ledger.balance()
@@ -506,6 +515,7 @@ class Recording:
             "size_bytes": self.parts.size_bytes,
             "state": _worst(states),
             "latency_s": self.seen.latency_percentiles(),
+            "encoder": self._encoder_figures(),
         }
         if balance.problems:
             result["problems"] = list(balance.problems[:20])

@@ -224,6 +224,7 @@ class _Encoder:
         part.assembler.close()
         self._write_closed(part)
         lost = self._take_losses()
+        self._heartbeat.beat(now_or_never=True)
         part.encoder.close()
         self._part, self._through = None, None
         self._disk.seal(
