@@ -89,6 +89,11 @@ class EncoderSpec:
         """The cap of the bit rate that applies."""
         return self.max_bits_per_s or rate_cap(self.width_px, self.height_px, self.rate_hz)
 
+    @property
+    def cap_bits_per_pixel(self) -> float:
+        """The cap spread over all pixels of a second; 0.09 at 1920x1200."""
+        return self.cap_bits_per_s / (self.width_px * self.height_px * self.rate_hz)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
