@@ -6,6 +6,7 @@ silently ignored would be a recording made otherwise than asked.
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,7 +54,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """One recording, as asked for.
 
     Attributes:
-        output: Final path of part 0, or a directory convention (README, "Where it goes").
+        output: Final path of part 0; empty: data/sessions/<session_id>/recording.mp4.enc.
         source: ``synthetic``, ``file:PATH`` or ``vimba[:ID]``.
         keys: At least one.
         width, height: Pixels; None leaves the choice to the source.
@@ -74,7 +75,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         session: Free text fields for the session table (session_id, subject, operator, ...).
     """
 
-    output: str
+    output: str = ""
     source: str = "synthetic"
     keys: list[KeySource] = []
     width: Side | None = None
@@ -99,6 +100,14 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def source_kind(self) -> str:
         """``synthetic``, ``file`` or ``vimba``."""
         return self.source.partition(":")[0]
+
+    def base(self) -> Path:
+        """Where part 0 will lie, absolute."""
+        if self.output:
+            return Path(self.output).absolute()
+        session = self.session.get("session_id") or secrets.token_hex(6)
+        folder = "".join(c if c.isalnum() or c in "-_." else "_" for c in session)
+        return Path("data", "sessions", folder.lstrip(".") or "_", "recording.mp4.enc").absolute()
 
     def source_spec(self) -> dict[str, Any]:
         """The source's specification for the capture worker (workers/sources/source.py)."""
@@ -145,8 +154,8 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
         config = msgspec.convert(fields, RecordingConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"The recording's settings are not valid: {error}.") from error
-    if not config.output or "\0" in config.output:
-        raise ConfigError("The recording needs an output path.")
+    if "\0" in config.output:
+        raise ConfigError("The output path is not one a file can have.")
     if not config.keys:
         raise ConfigError(
             "A recording needs at least one key.",

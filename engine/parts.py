@@ -237,7 +237,7 @@ def _claim(config: RecordingConfig) -> Path:
     Raises:
         ConfigError: the name is taken, or the directory cannot be made or written.
     """
-    base = Path(config.output).absolute()
+    base = config.base()
     if config.next_free_name:
         base = names.next_free(base)
     else:

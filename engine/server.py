@@ -15,7 +15,7 @@ from engine.supervisor import ControllerGone, Supervisor
 from ipc import logs, osdep
 from ipc.channel import Channel
 from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, UnknownVersion
-from ipc.messages import Failure, FromController, Hello, Message
+from ipc.messages import Failure, FromController, Hello, Message, StartRecording
 
 __all__ = ["serve"]
 
@@ -56,6 +56,10 @@ def _read(channel: Channel[Message], fd: int, supervisor: Supervisor) -> None:
             except ProtocolError as error:
                 channel.send_quietly(_failure(error))
                 continue
+            if isinstance(message, StartRecording):
+                # A treatment must not wait for a name: the next free one is taken and reported.
+                config = {"next_free_name": True, **message.config}
+                message = StartRecording(message.call, config)
             if not isinstance(message, Hello):
                 supervisor.submit(message)
     except PeerDied:
