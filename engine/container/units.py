@@ -101,8 +101,6 @@ def read_unit(text: Plaintext, offset: int, limit: int) -> Unit | CutUnit:
             raise _no_unit(offset)
         boxes.append(box)
         if box.kind == b"emsg":
-            if event is not None:
-                raise _no_unit(offset)
             event = _event_at(text, box)
             if event.scheme == FRAGMENT_SCHEME:
                 table = parse_fragment(event.data)

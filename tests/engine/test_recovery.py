@@ -150,6 +150,11 @@ def test_a_recovery_that_was_killed_is_run_again(base: Path, keys: Keys) -> None
         assert {h.state for h in headers_of(base.read_bytes())} == {State.RECOVERED}
         assert base.read_bytes()[PAYLOAD_OFFSET:] == done[PAYLOAD_OFFSET:]
         base.unlink()
+    path.write_bytes(bytes(stale)[:-STORED_CHUNK])
+    before = snapshot(base.parent)
+    with pytest.raises(Corrupt, match="shorter"):
+        recover_part(path, keys.secret)
+    assert snapshot(base.parent) == before
 
 
 def test_a_seal_without_its_final_chunk_is_not_finished(base: Path, keys: Keys) -> None:
@@ -367,6 +372,15 @@ def test_a_payload_that_vanished_is_not_deleted(base: Path, keys: Keys) -> None:
         with pytest.raises(Corrupt):
             recover_part(path, keys.secret)
         assert path.read_bytes() == raw[:size]
+
+
+def test_a_payload_whose_headers_vanished_is_not_deleted(base: Path, keys: Keys) -> None:
+    """Zeros where the headers were, and chunks behind them: evidence, not a part that never was."""
+    path = unfinished(base, keys)
+    path.write_bytes(bytes(PAYLOAD_OFFSET) + path.read_bytes()[PAYLOAD_OFFSET:])
+    with pytest.raises(Corrupt):
+        recover_part(path, keys.secret)
+    assert path.exists()
 
 
 def test_a_damaged_preamble_before_a_payload_is_not_deleted(base: Path, keys: Keys) -> None:

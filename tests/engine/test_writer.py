@@ -220,15 +220,27 @@ def test_only_synced_bytes_are_counted_and_one_header_is_always_clean(
 
         return synced
 
+    def sync_directory(path: Path) -> None:
+        assert not dirty
+        names.append(path)
+        real_sync_directory(path)
+
+    names: list[Path] = []
+    real_sync_directory = osdep.sync_directory
+    monkeypatch.setattr(osdep, "sync_directory", sync_directory)
     monkeypatch.setattr(osdep, "write_at", write_at)
     monkeypatch.setattr(osdep, "sync_data", sync(real_sync))
     monkeypatch.setattr(partfile.PartFile, "sync_all", sync(real_sync_all))
-    part = begin(base, keys)
+    part = PartWriter.create(base, dek=keys.dek, header=keys.header(), reserve=False)
+    assert names == [base.parent]
+    assert not dirty  # also the preamble: the next part may name its commitment from now on
+    part.write_init(media.made_up_init(), SessionTable())
     put(part, media.made_up(0))
     assert not dirty
     part.seal(SealTable(parts=1, last=True))
     assert not dirty
     assert headers == [True, False, False, True, False, True, False, True, True]
+    assert names == [base.parent] * 2
 
 
 # --- names ----------------------------------------------------------------------------------------
