@@ -74,7 +74,7 @@ __all__ = ["Latency", "Recording"]
 
 SILENT_S = 5.0
 SILENT_AT_START_S = 30.0
-LEAVE_S = 10.0
+LEAVE_S = 3.0
 NO_RING = RingStatistics(
     slots=0,
     slot_bytes=0,

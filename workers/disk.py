@@ -16,10 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from engine.container import names
+from engine.container.payload import CHUNK, STORED_CHUNK, offset_of_chunk
 from engine.container.tables import FragmentTable, SealTable, SessionTable
 from engine.container.writer import Checkpoint, PartWriter, SealResult
 from engine.ledger import Ledger, merge_losses, written_runs
-from ipc.errors import DiskError, SealrecError
+from ipc import logs
+from ipc.errors import DiskError, SealrecError, WorkerFailed
 from ipc.frame import Loss, LossClass
 
 __all__ = [
@@ -87,6 +90,7 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class _Seal:
     table: SealTable
+    previous: Ledger | None = None
     loss_cursor: int = 0
 
 
@@ -160,6 +164,7 @@ class DiskThread:
         self._ledger = Ledger()
         self._end_pts = 0
         self.failed = False
+        self._crashed = False
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
@@ -172,7 +177,13 @@ class DiskThread:
             return DiskStatistics(self._bytes, pieces + (began is not None), stall_s)
 
     def has_room(self) -> bool:
-        """Whether another fragment may be queued without exceeding the bound."""
+        """Whether another fragment may be queued without exceeding the bound.
+
+        Raises:
+            WorkerFailed: the thread is no more, by a fault of its own.
+        """
+        if self._crashed:
+            raise WorkerFailed("The writer thread died.", hint="The log says why.")
         return self._bytes < QUEUE_BYTES
 
     def create(self, plan: PartPlan) -> None:
@@ -181,12 +192,20 @@ class DiskThread:
 
     def write(self, piece: Piece) -> None:
         """Queue a fragment; ask `has_room` before."""
-        self._bytes += len(piece.media)
-        self._put(piece)
+        with self._state:
+            self._put(piece)
 
-    def seal(self, table: SealTable, *, loss_cursor: int) -> None:
-        """Queue the seal; totals and parts are filled in from what is durable by then."""
-        self._put(_Seal(table, loss_cursor))
+    def seal(
+        self, table: SealTable, *, previous: Ledger | None = None, loss_cursor: int = 0
+    ) -> None:
+        """Queue the seal; totals and parts are filled in from what is durable by then.
+
+        Args:
+            table: Losses that no fragment carries any more, and whether it is the last part.
+            previous: Ledger of the parts before this one, if more is known than at its creation.
+            loss_cursor: Everything below in the ring's loss log is in the table or before it.
+        """
+        self._put(_Seal(table, previous, loss_cursor))
 
     def leave(self, timeout_s: float) -> None:
         """Finish what is queued and end the thread."""
@@ -198,9 +217,18 @@ class DiskThread:
     def _put(self, job: PartPlan | Piece | _Seal) -> None:
         with self._state:
             self._jobs.append(job)
+            if isinstance(job, Piece):
+                self._bytes += len(job.media)
             self._state.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:  # noqa: BLE001 - a thread of its own: the main one then ends the process
+            logs.logger.exception("writer thread crashed")
+            self._crashed = True
+
+    def _serve(self) -> None:
         while True:
             with self._state:
                 while not self._jobs and not self._leaving:
@@ -221,8 +249,7 @@ class DiskThread:
         plan = self._plan
         assert plan is not None
         if self.failed:
-            if isinstance(job, Piece):
-                self._events.pieces_lost(plan, as_lost(job))
+            self._lose(plan, _losses_of(job))
             return
         try:
             if isinstance(job, PartPlan):
@@ -244,33 +271,37 @@ class DiskThread:
         checkpoint = self._writer.append(
             piece.table, piece.media, pts=piece.pts, duration=piece.duration
         )
-        self._count(piece)
-        self._end_pts = max(self._end_pts, piece.pts + piece.duration)
-        self._events.piece_durable(plan, piece, checkpoint)
+        self._durable(plan, piece, checkpoint)
 
-    def _count(self, piece: Piece) -> None:
+    def _durable(self, plan: PartPlan, piece: Piece, checkpoint: Checkpoint) -> None:
+        self._end_pts = max(self._end_pts, piece.pts + piece.duration)
         for run in written_runs(piece.table.frames):
             self._ledger.add_written(run)
         for loss in piece.table.lost:
             self._ledger.add_lost(loss)
+        self._events.piece_durable(plan, piece, checkpoint)
+
+    def _lose(self, plan: PartPlan, losses: Sequence[Loss]) -> None:
+        if losses:
+            self._events.pieces_lost(plan, losses)
 
     def _seal(self, plan: PartPlan, job: _Seal) -> None:
+        self._events.part_sealed(plan, self._write_seal(plan, job))
+
+    def _write_seal(self, plan: PartPlan, job: _Seal) -> SealedPart:
         assert self._writer is not None
         for loss in job.table.lost:
             self._ledger.add_lost(loss)
         recording = Ledger()
-        recording.merge(plan.previous)
+        recording.merge(job.previous or plan.previous)
         recording.merge(self._ledger)
         totals = recording.totals()
         result = self._writer.seal(
             replace(job.table, part=self._ledger.totals(), recording=totals, parts=plan.index + 1)
         )
         self._writer = None
-        self._events.part_sealed(
-            plan,
-            SealedPart(
-                result, totals, self._end_pts, job.table.last, job.table.lost, job.loss_cursor
-            ),
+        return SealedPart(
+            result, totals, self._end_pts, job.table.last, job.table.lost, job.loss_cursor
         )
 
     def _fail(
@@ -280,31 +311,52 @@ class DiskThread:
         self.failed = True
         if isinstance(error, OSError):
             error = DiskError(f"{plan.path}: {error.strerror}.", hint="Check the disk.")
-        disk = error if isinstance(error, DiskError) else None
-        if isinstance(job, Piece) and disk is not None and disk.kept:
-            self._count(job)  # completed with the reserve's room, so it is durable
+        disk = error if isinstance(error, DiskError) else DiskError("")
+        in_hand = _losses_of(job)
+        if isinstance(job, Piece) and disk.kept:  # completed with the reserve's room
+            self._durable(plan, job, _after_reserve(plan))
             in_hand = []
-        else:
-            in_hand = as_lost(job) if isinstance(job, Piece) else []
-        sealed = disk is not None and disk.can_seal and self._seal_early(plan, in_hand)
+        sealed = self._seal_early(plan, in_hand) if disk.can_seal else None
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
-        if in_hand:
-            self._events.pieces_lost(plan, in_hand)
-        self._events.part_failed(plan, error, sealed=sealed)
+        self._lose(plan, in_hand)
+        # Before the seal's own report, which alone would look like an end that was asked for.
+        self._events.part_failed(plan, error, sealed=sealed is not None)
+        if sealed is not None:
+            self._events.part_sealed(plan, sealed)
 
-    def _seal_early(self, plan: PartPlan, in_hand: list[Loss]) -> bool:
-        """Seal what the reserve still holds room for; whether it worked."""
+    def _seal_early(self, plan: PartPlan, in_hand: list[Loss]) -> SealedPart | None:
+        """Seal what the reserve still holds room for; None if it did not work."""
         with self._state:
-            queued = [job for job in self._jobs if isinstance(job, Piece)]
-        pending = [*in_hand, *(loss for piece in queued for loss in as_lost(piece))]
+            queued = list(self._jobs)
+        pending = [*in_hand, *(loss for job in queued for loss in _losses_of(job))]
         table = SealTable(parts=plan.index + 1, last=True, lost=tuple(pending))
         try:
-            self._seal(plan, _Seal(table))
+            return self._write_seal(plan, _Seal(table))
         except (SealrecError, OSError):
-            return False
-        return True
+            return None
+
+
+def _losses_of(job: PartPlan | Piece | _Seal) -> list[Loss]:
+    """What is lost if a job is not done."""
+    if isinstance(job, Piece):
+        return as_lost(job)
+    return list(job.table.lost) if isinstance(job, _Seal) else []
+
+
+def _after_reserve(plan: PartPlan) -> Checkpoint:
+    """The checkpoint of a fragment that was completed with the reserve's room."""
+    size = names.open_path(plan.path).stat().st_size
+    chunks = max(0, size - offset_of_chunk(0)) // STORED_CHUNK
+    return Checkpoint(
+        fragments=0,
+        chunks=chunks,
+        payload_bytes=chunks * CHUNK,
+        file_bytes=size,
+        write_s=0.0,
+        sync_s=0.0,
+    )
 
 
 def as_lost(piece: Piece) -> list[Loss]:

@@ -87,6 +87,8 @@ class _Encoder:
         self._losses: list[Loss] = []
         self._resumed = False
         self._through: int | None = None
+        self._previous = Ledger()
+        self._previous: Ledger | None = None
         self._consumed = 0
         self._done = False
         self._errors_in_row = 0
@@ -105,6 +107,9 @@ class _Encoder:
                 self._open(item)
             elif isinstance(item, FinishRecording):
                 self._through = item.through
+                self._previous.add_snapshot(item.previous)
+                self._previous = Ledger()
+                self._previous.add_snapshot(item.previous)
             elif isinstance(item, Shutdown):
                 return self._leave()
             elif item is LIFELINE_LOST:
@@ -199,12 +204,13 @@ class _Encoder:
 
     def _change_part(self, frame: RingFrame) -> None:
         height_px, width_px = frame.pixels.shape[:2]
-        self._seal(last=False)
+        # First: the answer to the seal is an order to open the next part, of this size.
         self._channel.send_quietly(
             PartNeeded(
                 width_px=width_px, height_px=height_px, pixel_format=frame.pixel_format.value
             )
         )
+        self._seal(last=False)
 
     def _finish(self) -> None:
         """The ring is drained up to where the recording ends."""
@@ -221,15 +227,19 @@ class _Encoder:
             part.assembler.take(part.encoder.flush())
         except EncoderError as error:
             logs.logger.warning("encoder did not flush", error=str(error))
+        for stamp in part.assembler.give_up_waiting():
+            self._lose_stamp(stamp, LossClass.ENCODE_ERROR)
         part.assembler.close()
         self._write_closed(part)
         lost = self._take_losses()
         self._heartbeat.beat(now_or_never=True)
         part.encoder.close()
-        self._part, self._through = None, None
+        self._part = None
         self._disk.seal(
             SealTable(parts=part.order.index + 1, last=last, lost=lost, clock=_clock_pair()),
+            previous=self._previous,
             loss_cursor=self._ring.loss_cursor,
+            previous=self._previous,
         )
 
     def _give_up(self, part: _Part) -> None:
@@ -257,7 +267,7 @@ class _Encoder:
                 self._finish()
                 break
             self._step()
-            if self._consumed != before:
+            if self._consumed != before or self._consumed < self._ring.published:
                 quiet_since = time.perf_counter()
             elif time.perf_counter() - quiet_since > ORPHAN_DRAIN_S:
                 self._finish()  # capture died too and could not mark its end
