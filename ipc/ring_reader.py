@@ -280,7 +280,7 @@ class RingReader:
         """Check a slot's numbers and view it; None when the writer has begun to reuse it."""
         words, geometry = memory.slot_words, memory.geometry
         begin, end = geometry.begin_word(seq), geometry.end_word(seq)
-        if words[end] != seq + 1 or words[begin] != seq + 1:
+        if words[end] != seq + 1:
             return None
         order_memory()
         described = unpack_slot(memory.slots, geometry.slot_record(seq), geometry.slot_bytes)

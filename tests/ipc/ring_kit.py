@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dis
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -139,3 +141,41 @@ def kill_at(count: int) -> Callable[[int], None]:
             raise Killed
 
     return action
+
+
+def interleave(first: Callable[[], None], second: Callable[[], None], turns: list[int]) -> None:
+    """Run two lives in two threads, only one at a time.
+
+    Args:
+        first: Begins.
+        second: Goes on when the first has had its turn.
+        turns: Instructions of each turn, the first's and the second's alternating; after the last
+            turn, or when one has ended, the other runs to its end.
+    """
+    lives = (first, second)
+    go = [threading.Semaphore(1), threading.Semaphore(0)]
+    ended = [False, False]
+    limits = iter(turns)
+    left = [next(limits, -1)]
+
+    def live(side: int) -> None:
+        other = 1 - side
+
+        def action(_: int) -> None:
+            if left[0] == 0 and not ended[other]:
+                left[0] = next(limits, -1)
+                go[other].release()
+                go[side].acquire()
+            left[0] -= 1
+
+        go[side].acquire()
+        try:
+            with on_instruction(action):
+                lives[side]()
+        finally:
+            ended[side] = True
+            go[other].release()
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(live, side) for side in (0, 1)]:
+            done.result()

@@ -749,6 +749,22 @@ def test_a_damaged_slot_record_is_an_error(
     assert drain(reader) == [0]
 
 
+def test_a_slot_without_its_end_number_is_never_shown(
+    ring: Ring, writer: RingWriter, reader: RingReader
+) -> None:
+    """The number after the pixels is the writer's word that they are whole."""
+    assert publish(writer, 0)
+    geometry = Geometry(SLOTS, FRAME_BYTES, 64, 64)
+    slots = SharedMemory.attach(ring.handles.memory).map(
+        geometry.data_offset, geometry.data_bytes, writable=True
+    )
+    slots.view().cast("q")[geometry.end_word(0)] = 0
+    with closing(RingObserver.attach(ring.handles)) as observer:
+        assert observer.latest() is None
+    assert reader.read() is None
+    assert seqs_of(reader.read_losses()) == [0]
+
+
 def test_closing_never_fails_and_keeps_views_valid(ring: Ring, writer: RingWriter) -> None:
     """A picture somebody still holds stays readable; the memory goes with it."""
     assert publish(writer, 0)

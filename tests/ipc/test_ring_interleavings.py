@@ -30,6 +30,7 @@ from tests.ipc.ring_kit import (
     Killed,
     check_frame,
     drain,
+    interleave,
     kill_at,
     on_instruction,
     publish,
@@ -128,16 +129,20 @@ def resume_among(
     return executed
 
 
-@pytest.mark.parametrize(("already", "count"), [(0, 25), (2, 1), (3, 6)])
-def test_a_writer_moving_at_any_instruction_of_a_start(already: int, count: int) -> None:
+@pytest.mark.parametrize(
+    ("committed", "already", "count"), [(1, 0, 25), (1, 2, 1), (3, 3, 2), (2, 3, 6)]
+)
+def test_a_writer_moving_at_any_instruction_of_a_start(
+    committed: int, already: int, count: int
+) -> None:
     """Each frame is read whole or named lost, once, wherever the writer goes on meanwhile."""
     for moment in itertools.count(1):
         with small_ring(SLOTS) as ring, closing(RingWriter.attach(ring.handles)) as writer:
-            run_predecessor(ring, writer, 6, 1)
-            executed = resume_among(ring, writer, 1, {moment: count}, already)
+            run_predecessor(ring, writer, 6, committed)
+            executed = resume_among(ring, writer, committed, {moment: count}, already)
         if moment > executed:
             break
-    assert moment > 100, "the start was not stepped through"
+    assert moment > 50, "the start was not stepped through"
 
 
 @settings(deadline=None, max_examples=50)
@@ -145,7 +150,7 @@ def test_a_writer_moving_at_any_instruction_of_a_start(already: int, count: int)
     frames=st.integers(0, 11),
     durable=st.integers(0, 11),
     already=st.integers(0, 9),
-    moments=st.dictionaries(st.integers(1, 500), st.integers(1, 24), max_size=8),
+    moments=st.dictionaries(st.integers(1, 150), st.integers(1, 24), max_size=8),
 )
 def test_a_writer_moving_now_and_then_during_a_start(
     frames: int, durable: int, already: int, moments: dict[int, int]
@@ -157,43 +162,66 @@ def test_a_writer_moving_now_and_then_during_a_start(
         resume_among(ring, writer, committed, moments, already)
 
 
+def start_while_writing(ring: Ring, writer: RingWriter, committed: int, turns: list[int]) -> None:
+    """Publish two frames and start a successor, switching as told; check the account."""
+    base = writer.statistics().published
+    taken: list[bool] = []
+    reported: list[int] = []
+    held: list[RingFrame] = []
+
+    def write() -> None:
+        for _ in range(2):
+            taken.append(publish(writer, base + sum(taken)))
+
+    with closing(RingReader.attach(ring.handles)) as reader:
+
+        def read() -> None:
+            reported.extend(seqs_of(reader.resume()))
+            held.extend(read_all_held(reader))
+
+        interleave(write, read, turns)
+        for frame in held:
+            check_frame(frame)
+            reader.release(frame.seq)
+        reported += [frame.seq for frame in held] + drain(reader)
+        reported += seqs_of(reader.read_losses())
+        published = reader.published
+        assert published == base + sum(taken)
+        check_exactly_once(reported, committed, published)
+        reader.commit(published - 1)
+
+
 def test_a_start_at_any_instruction_of_the_writer() -> None:
-    """A successor that starts and reads anywhere inside acquire and publish tells the truth."""
-    for moment in itertools.count(1):
-        with small_ring(SLOTS) as ring, closing(RingWriter.attach(ring.handles)) as writer:
-            run_predecessor(ring, writer, 6, 1)
-            reader = RingReader.attach(ring.handles)
-            reported: list[int] = []
-            held: list[RingFrame] = []
-            executed = 0
+    """A successor stops anywhere in its start while the writer stops anywhere in acquire."""
+    to_the_end = 10**6
+    in_first_acquire = itertools.product(range(14), [*range(8, 26), *range(26, 80, 9), to_the_end])
+    # The successor has just begun when the writer publishes and goes on to its next acquire.
+    in_second_acquire = itertools.product([0], range(1, 8), range(20, 48), [to_the_end])
+    with small_ring(SLOTS) as ring, closing(RingWriter.attach(ring.handles)) as writer:
+        for turns in itertools.chain(in_first_acquire, in_second_acquire):
+            base = writer.statistics().published
+            durable = 1 if len(turns) == 4 else 0
+            with closing(RingReader.attach(ring.handles)) as predecessor:
+                predecessor.resume()
+                for seq in range(base, base + SLOTS):
+                    assert publish(writer, seq)
+                drain(predecessor)
+                predecessor.commit(base + durable - 1)
+            start_while_writing(ring, writer, base + durable, list(turns))
 
-            def action(
-                count: int,
-                reader: RingReader = reader,
-                reported: list[int] = reported,
-                held: list[RingFrame] = held,
-                moment: int = moment,
-            ) -> None:
-                nonlocal executed
-                executed = count
-                if count == moment:
-                    reported += seqs_of(reader.resume())
-                    held += read_all_held(reader)
 
-            with on_instruction(action):
-                taken = [publish(writer, 6), publish(writer, 7) if writer.last_stamp else False]
-            if moment > executed:
-                reader.close()
-                break
-            for frame in held:
-                check_frame(frame)
-                reader.release(frame.seq)
-            reported += [frame.seq for frame in held] + drain(reader)
-            reported += seqs_of(reader.read_losses())
-            assert reader.published == 6 + sum(taken)
-            check_exactly_once(reported, 1, reader.published)
-            reader.close()
-    assert moment > 50, "the writer was not stepped through"
+@settings(deadline=None, max_examples=50)
+@given(
+    frames=st.integers(0, 9),
+    durable=st.integers(0, 9),
+    turns=st.lists(st.integers(0, 40), max_size=10),
+)
+def test_a_start_and_a_writer_in_any_order(frames: int, durable: int, turns: list[int]) -> None:
+    """The same with any history and any pattern of switches."""
+    committed = min(frames, durable)
+    with small_ring(SLOTS) as ring, closing(RingWriter.attach(ring.handles)) as writer:
+        run_predecessor(ring, writer, frames, committed)
+        start_while_writing(ring, writer, committed, turns)
 
 
 def writer_life(writer: RingWriter, done: list[str], losses: list[Loss]) -> None:
