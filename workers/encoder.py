@@ -87,7 +87,6 @@ class _Encoder:
         self._losses: list[Loss] = []
         self._resumed = False
         self._through: int | None = None
-        self._previous = Ledger()
         self._previous: Ledger | None = None
         self._consumed = 0
         self._done = False
@@ -107,7 +106,6 @@ class _Encoder:
                 self._open(item)
             elif isinstance(item, FinishRecording):
                 self._through = item.through
-                self._previous.add_snapshot(item.previous)
                 self._previous = Ledger()
                 self._previous.add_snapshot(item.previous)
             elif isinstance(item, Shutdown):
@@ -239,7 +237,6 @@ class _Encoder:
             SealTable(parts=part.order.index + 1, last=last, lost=lost, clock=_clock_pair()),
             previous=self._previous,
             loss_cursor=self._ring.loss_cursor,
-            previous=self._previous,
         )
 
     def _give_up(self, part: _Part) -> None:
