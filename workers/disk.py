@@ -314,7 +314,7 @@ class DiskThread:
         disk = error if isinstance(error, DiskError) else DiskError("")
         in_hand = _losses_of(job)
         if isinstance(job, Piece) and disk.kept:  # completed with the reserve's room
-            self._durable(plan, job, _after_reserve(plan))
+            self._durable(plan, job, self._after_reserve(plan))
             in_hand = []
         sealed = self._seal_early(plan, in_hand) if disk.can_seal else None
         if self._writer is not None:
@@ -337,26 +337,26 @@ class DiskThread:
         except (SealrecError, OSError):
             return None
 
+    def _after_reserve(self, plan: PartPlan) -> Checkpoint:
+        """The checkpoint of a fragment that was completed with the reserve's room."""
+        assert self._writer is not None
+        size = names.open_path(plan.path).stat().st_size
+        chunks = max(0, size - offset_of_chunk(0)) // STORED_CHUNK
+        return Checkpoint(
+            fragments=self._writer.fragments,
+            chunks=chunks,
+            payload_bytes=chunks * CHUNK,
+            file_bytes=size,
+            write_s=0.0,
+            sync_s=0.0,
+        )
+
 
 def _losses_of(job: PartPlan | Piece | _Seal) -> list[Loss]:
     """What is lost if a job is not done."""
     if isinstance(job, Piece):
         return as_lost(job)
     return list(job.table.lost) if isinstance(job, _Seal) else []
-
-
-def _after_reserve(plan: PartPlan) -> Checkpoint:
-    """The checkpoint of a fragment that was completed with the reserve's room."""
-    size = names.open_path(plan.path).stat().st_size
-    chunks = max(0, size - offset_of_chunk(0)) // STORED_CHUNK
-    return Checkpoint(
-        fragments=0,
-        chunks=chunks,
-        payload_bytes=chunks * CHUNK,
-        file_bytes=size,
-        write_s=0.0,
-        sync_s=0.0,
-    )
 
 
 def as_lost(piece: Piece) -> list[Loss]:

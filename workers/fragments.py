@@ -126,6 +126,12 @@ class FragmentAssembler:
         """The oldest closed fragment, or None."""
         return self._closed.popleft() if self._closed else None
 
+    def give_up_waiting(self) -> list[FrameStamp]:
+        """Give up the frames whose samples will not come; returns their stamps."""
+        given_up = [stamp for _, stamp, _ in self._waiting]
+        self._waiting.clear()
+        return given_up
+
     def abandon(self) -> list[FrameStamp]:
         """Give up everything not yet handed out; returns the stamps of those frames."""
         given_up = [_stamp(row) for closed in self._closed for row in closed.rows]
