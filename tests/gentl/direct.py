@@ -27,6 +27,7 @@ START, STOP, FRAME_RATE_ENABLE, FRAME_RATE, WIDTH, HEIGHT = (
     0x1028,
 )
 MEMORY_BYTES = 4 << 20
+HANDLE_SLOTS = 8192  # handles.c
 
 # One letter per argument. Handles: T system, F interface, D device, S stream, B buffer, E event,
 # P port, A any of them; o receives a handle, of the kind behind the arrow. Others: b bytes with
@@ -120,6 +121,22 @@ def get_frame(producer: Producer, event: c_void_p, timeout_ms: int = 10_000) -> 
     return error, data[0] or 0
 
 
+class Mallinfo2(ctypes.Structure):
+    """What glibc says about the calling thread's heap, in bytes."""
+
+    _fields_ = [(name, c_size_t) for name in ["arena", "ordblks", "smblks", "hblks", "hblkhd"]] + [
+        (name, c_size_t) for name in ["usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
+    ]
+
+
+def allocated_bytes() -> int:
+    """Bytes that malloc() has given out and not got back."""
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Mallinfo2
+    heap = mallinfo2()
+    return int(heap.hblkhd + heap.uordblks)
+
+
 def cycles(producer: Producer) -> Any:
     """20 times: open, stream three frames, close with everything still running."""
     counts = []
@@ -128,8 +145,14 @@ def cycles(producer: Producer) -> Any:
         event = start(producer, port, stream)
         errors = [get_frame(producer, event)[0] for _ in range(3)]
         producer.must("GCCloseLib")
-        tasks, files = os.listdir("/proc/self/task"), os.listdir("/proc/self/fd")
-        counts.append([len(tasks), len(files), errors])
+        counts.append(
+            {
+                "threads": len(os.listdir("/proc/self/task")),
+                "descriptors": len(os.listdir("/proc/self/fd")),
+                "bytes": allocated_bytes(),
+                "errors": errors,
+            }
+        )
     return counts
 
 
@@ -145,20 +168,36 @@ def close_revokes(producer: Producer) -> Any:
     waiter.start()
     time.sleep(0.05)  # either order of the two is right; this makes the interesting one likely
     producer.must("DSClose", stream)
+    # At once, so that a waiter which had not left would find itself waiting for the new event.
+    again, new_event = c_void_p(), c_void_p()
+    producer.must("DevOpenDataStream", device, b"Stream0", byref(again))
+    producer.must("GCRegisterEvent", again, NEW_BUFFER, byref(new_event))
     waiter.join()
+    count, size, kind = c_size_t(99), c_size_t(8), c_int32()
+    producer.must("DSGetInfo", again, NUM_ANNOUNCED, byref(kind), byref(count), byref(size))
+    twin = _same_slot(producer, again, held)
     stale = [
         producer.call("DSQueueBuffer", stream, held),
-        producer.call("DSRevokeBuffer", stream, held, None, None),
+        producer.call("DSQueueBuffer", again, held),
+        producer.call("DSRevokeBuffer", again, held, None, None),
         get_frame(producer, event)[0],
         producer.call("DSClose", stream),
     ]
-    again = c_void_p()
-    producer.must("DevOpenDataStream", device, b"Stream0", byref(again))
-    count, size, kind = c_size_t(99), c_size_t(8), c_int32()
-    producer.must("DSGetInfo", again, NUM_ANNOUNCED, byref(kind), byref(count), byref(size))
+    producer.must("DSQueueBuffer", again, twin)
     producer.must("GCCloseLib")
-    late = producer.call("DSQueueBuffer", again, held)
+    late = producer.call("DSQueueBuffer", again, twin)
     return {"waiting": waiting, "stale": stale, "announced": count.value, "late": late}
+
+
+def _same_slot(producer: Producer, stream: c_void_p, old: c_void_p) -> c_void_p:
+    """Announce until a new buffer takes the old one's place in the producer's handle table."""
+    buffer = c_void_p()
+    for _ in range(2 * HANDLE_SLOTS):
+        producer.must("DSAllocAndAnnounceBuffer", stream, c_size_t(64), None, byref(buffer))
+        if (buffer.value or 0) % HANDLE_SLOTS == (old.value or 0) % HANDLE_SLOTS:
+            return buffer
+        producer.must("DSRevokeBuffer", stream, buffer, None, None)
+    raise AssertionError("no handle took that place")
 
 
 class Fuzzer:

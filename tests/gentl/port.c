@@ -54,13 +54,18 @@ static GC_ERROR read_id(const char *id, uint64_t address, void *to, size_t *size
     return GC_ERR_SUCCESS;
 }
 
+static const char *id_of(enum handle_kind kind, const struct camera *camera) {
+    if (kind == DEVICE && camera) return camera->setup->id;
+    return kind == SYSTEM ? "sealrec.sim" : kind == INTERFACE ? "SimulatedUSB" : "Stream0";
+}
+
 GC_ERROR port_read(PORT_HANDLE port, uint64_t address, void *to, size_t *size) {
     const struct module *module = module_of(port);
     struct camera *camera = camera_of(port);
     if (!module) return GC_ERR_INVALID_HANDLE;
     if (!to || !size) return GC_ERR_INVALID_PARAMETER;
     const enum handle_kind kind = handle_kind(port);
-    if (kind == REMOTE && camera_lost(camera)) return GC_ERR_IO;
+    if (kind == REMOTE && (!camera || camera_lost(camera))) return GC_ERR_IO;
     if (address >= description_address)
         return read_description(module, address - description_address, to, size);
     if (kind == REMOTE) return camera_read(camera, address, to, size);
@@ -72,8 +77,7 @@ GC_ERROR port_read(PORT_HANDLE port, uint64_t address, void *to, size_t *size) {
         memcpy(to, &value, *size);
         return GC_ERR_SUCCESS;
     }
-    const char *id = kind == SYSTEM ? "sealrec.sim" : kind == INTERFACE ? "SimulatedUSB" : "Stream0";
-    return read_id(kind == DEVICE ? camera->setup->id : id, address, to, size);
+    return read_id(id_of(kind, camera), address, to, size);
 }
 
 GC_ERROR port_write(PORT_HANDLE port, uint64_t address, const void *from, size_t size) {

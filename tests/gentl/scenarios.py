@@ -20,6 +20,7 @@ import numpy as np
 import vmbpy
 from vmbpy.c_binding import VmbCError  # raised bare by stop_streaming(), yet not exported
 
+from tests.gentl.build import write_settings
 from tests.gentl.simulator import SimulatedCameras, wait_until
 
 CAMERA = "DEV_SIM000"
@@ -277,6 +278,31 @@ def removal_stopped_before_missing(cameras: SimulatedCameras) -> Any:
         cameras.remove(0)
         cameras.wait_for("unplug")
         return {"stop": _error_of(camera.stop_streaming), "streaming": camera.is_streaming()}
+
+
+def replugged_unnoticed(cameras: SimulatedCameras) -> Any:
+    """Gone and back between two looks of VmbC at its device list."""
+    write_settings(cameras.settings_path, producer=cameras.producer, polling_ms=60_000)
+    events: list[str] = []
+    frames, new_frames = Frames(), Frames()
+    with running(cameras) as system:
+        system.register_camera_change_handler(lambda camera, event: events.append(event.name))
+        camera = system.get_camera_by_id(CAMERA)
+        with camera:
+            prepare(camera)
+            camera.start_streaming(frames, buffer_count=8)
+            frames.wait(10)
+            cameras.remove(0, for_s=0.02)
+            cameras.wait_for("replug")
+            read = _error_of(camera.ExposureTime.get)
+            streaming_before = camera.is_streaming()
+            stop = _error_of(camera.stop_streaming)
+        with camera:
+            prepare(camera)
+            with streaming(camera, new_frames):
+                new_frames.wait(10)
+    answer = {"events": events, "read": read, "streaming": streaming_before, "stop": stop}
+    return answer | {"new_ids": [row["id"] for row in new_frames.rows][:3]}
 
 
 def busy(cameras: SimulatedCameras) -> Any:

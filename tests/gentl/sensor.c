@@ -4,6 +4,7 @@
 #include "stream.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 /* The thread goes on exposing until one of these. */
 static bool ended(const struct camera *camera) {
@@ -166,6 +167,9 @@ static void acquire(struct camera *camera) {
 
 void *sensor_main(void *argument) {
     struct camera *camera = argument;
+    /* A sensor does not share the host's processors. Only root may; without it frames are exposed
+     * in time all the same, but may be delivered late on a busy machine. */
+    setpriority(PRIO_PROCESS, 0, -15);
     pthread_mutex_lock(&sim_lock);
     while (!camera->quit) {
         if (!camera->acquiring) {

@@ -6,11 +6,13 @@ compares with the ledger, where such a frame is named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +299,19 @@ def test_stopping_before_vmbc_noticed_raises_a_bare_error(
     assert answer["streaming"] is False
 
 
+def test_a_short_removal_goes_unnoticed_by_vmbc(simulated_cameras: SimulatedCameras) -> None:
+    """Shorter than the polling: no event, is_streaming() stays true, only reads tell.
+
+    Closed and opened again, the same Camera object streams.
+    """
+    answer = run(simulated_cameras, "replugged_unnoticed")
+    assert answer["events"] == []
+    assert answer["streaming"] is True
+    assert answer["read"].startswith("VmbFeatureError")
+    assert answer["stop"].startswith("VmbCError")
+    assert answer["new_ids"] == [0, 1, 2]
+
+
 def test_busy_camera_refuses_and_is_reachable_again(simulated_cameras: SimulatedCameras) -> None:
     """Opening fails with VmbCameraError; VmbC says Unreachable, later Reachable."""
     answer = run(simulated_cameras, "busy")
@@ -372,24 +387,46 @@ def test_twenty_openings_through_vmbc_leave_nothing_behind(
 
 
 def test_twenty_library_cycles_leave_nothing_behind(gentl_producer: Path) -> None:
-    """GCCloseLib while everything streams: all threads end and all descriptors are closed."""
+    """GCCloseLib while everything streams: threads, descriptors and memory are given back."""
     counts = answer_of(start("direct", "cycles", str(gentl_producer)))
-    assert counts == [[*counts[0][:2], [0, 0, 0]]] * 20
+    assert len(counts) == 20
+    for count in counts:
+        assert count["errors"] == [0, 0, 0]
+        assert count["threads"] == counts[0]["threads"]
+        assert count["descriptors"] == counts[0]["descriptors"]
+    # Four buffers of 64,000 bytes that stayed would be 4.8 MB by now.
+    assert abs(counts[-1]["bytes"] - counts[0]["bytes"]) < 256_000
 
 
 def test_closing_a_stream_revokes_its_buffers_and_ends_waits(gentl_producer: Path) -> None:
     """DSClose aborts EventGetData and makes every handle stale; a new stream has no buffers."""
     assert answer_of(start("direct", "close_revokes", str(gentl_producer))) == {
         "waiting": [ABORT],
-        "stale": [INVALID_HANDLE] * 4,
+        "stale": [INVALID_HANDLE] * 5,
         "announced": 0,
         "late": NOT_INITIALIZED,
     }
 
 
 def test_any_order_of_calls_is_survived(simulated_cameras: SimulatedCameras) -> None:
-    """Four threads call 48,000 times at random; no crash, no hang, and frames did flow."""
+    """Four threads call 48,000 times at random while faults are commanded; frames did flow."""
     producer, environment = str(simulated_cameras.producer), simulated_cameras.environment
-    succeeded = answer_of(start("direct", "fuzz", producer, environment=environment))
+    process = start("direct", "fuzz", producer, environment=environment)
+    faults = (
+        lambda: simulated_cameras.stall(0, for_s=0.02),
+        lambda: simulated_cameras.hold(0, for_s=0.02),
+        lambda: simulated_cameras.remove(0, for_s=0.02),
+        lambda: simulated_cameras.occupy(0, for_s=0.02),
+        lambda: simulated_cameras.tear(0),
+        lambda: simulated_cameras.skip(0),
+    )
+    for command in islice(cycle(faults), 300):
+        command()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+            break
+    succeeded = answer_of(process)
     assert succeeded["GCInitLib"] > 0
+    assert succeeded["DSStartAcquisition"] > 0
     assert simulated_cameras.ledger("delivered", "incomplete", "no_buffer")
+    assert simulated_cameras.ledger("unplug")
