@@ -238,12 +238,13 @@ def _claim(config: RecordingConfig) -> Path:
         ConfigError: the name is taken, or the directory cannot be made or written.
     """
     base = config.base()
-    if config.next_free_name:
-        base = names.next_free(base)
-    else:
-        names.check_free(base)
-    probe = base.parent / f".{base.name}.{secrets.token_hex(4)}"
     try:
+        if config.next_free_name:
+            base = names.next_free(base)
+        else:
+            names.check_free(base)
+        # As long as the longest name to come, so that none is refused later.
+        probe = base.parent / f".{base.name}.{secrets.token_hex(6)}"
         base.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe.touch(exist_ok=False)
         probe.unlink()

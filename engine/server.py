@@ -14,13 +14,14 @@ from engine import software
 from engine.supervisor import ControllerGone, Supervisor
 from ipc import logs, osdep
 from ipc.channel import Channel
-from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, UnknownVersion
+from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError
 from ipc.messages import Failure, FromController, Hello, Message, StartRecording
 
 __all__ = ["serve"]
 
 JUNK_LIMIT_BYTES = 256 << 20
 READ_BYTES = 1 << 16
+LEAVE_S = 0.5
 
 
 def serve(read_fd: int = 0, write_fd: int = 1) -> int:
@@ -40,6 +41,8 @@ def serve(read_fd: int = 0, write_fd: int = 1) -> int:
     reader.start()
     supervisor.run()
     channel.close()
+    reader.join(LEAVE_S)  # a peer that still writes comes to read the answer
+    logs.flush(LEAVE_S)
     return 0
 
 
@@ -64,14 +67,12 @@ def _read(channel: Channel[Message], fd: int, supervisor: Supervisor) -> None:
                 supervisor.submit(message)
     except PeerDied:
         pass
-    except (ProtocolError, UnknownVersion) as error:
-        channel.send_quietly(_failure(error))
-        channel.flush(1.0)
-        supervisor.submit(ControllerGone())
-        _discard(fd)
     except ChannelError as error:
         channel.send_quietly(_failure(error))
-    supervisor.submit(ControllerGone())
+        supervisor.submit(ControllerGone())
+        _discard(fd)
+    finally:
+        supervisor.submit(ControllerGone())
 
 
 def _failure(error: ChannelError) -> Failure:

@@ -44,7 +44,8 @@ class Supervisor:
 
     def __init__(self, listener: Callable[[Outgoing], object]) -> None:
         self._listener = listener
-        self._inbox: queue.Queue[object] = queue.Queue()
+        # Reentrant, unlike Queue: a signal handler may put while this thread is in get.
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._recording: Recording | None = None
         self._board = StatusBoard()
         self._start_call: int | None = None
