@@ -19,6 +19,7 @@ from engine import keys
 from engine.config import RecordingConfig
 from engine.container import names, recovery
 from engine.container.header import new_core, new_header
+from engine.container.part import PartReader
 from engine.container.payload import PAYLOAD_OFFSET, PREAMBLE
 from engine.container.recipients import DataKeySecret, Recipient
 from engine.ledger import Ledger, written_runs
@@ -59,10 +60,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PartRecovered:
-    """A dead part was closed, or could not be: then ``error`` says why and the file stays."""
+    """A part was closed and counted, or could not be: then ``error`` says why, the file stays.
+
+    Attributes:
+        part: Which.
+        ledger: What it holds.
+        state: ``sealed``, ``recovered`` or ``incomplete``.
+        error: For a person; empty if it was closed.
+    """
 
     part: Part
     ledger: Ledger
+    state: str
     error: str = ""
 
 
@@ -143,6 +152,20 @@ class Parts:
             self._all.pop()
             return
         part.commitment, part.state = commitment, "recovering"
+        self._close_and_count(part, post)
+
+    def recount(self, post: Callable[[PartRecovered], None]) -> None:
+        """Count the current part, which is sealed, from its own tables.
+
+        Its encoder died before it could say all that it had written.
+
+        Args:
+            post: Gets the outcome, from another thread.
+        """
+        assert self.current is not None
+        self._close_and_count(self.current, post)
+
+    def _close_and_count(self, part: Part, post: Callable[[PartRecovered], None]) -> None:
         self.recovering += 1
         secret = DataKeySecret(self.dek)
         threading.Thread(
@@ -153,7 +176,7 @@ class Parts:
         """Note the outcome of a recovery."""
         self.recovering -= 1
         part = item.part
-        part.state = "incomplete" if item.error else "recovered"
+        part.state = item.state
         with contextlib.suppress(OSError):
             part.file_bytes = part.path.stat().st_size
 
@@ -188,21 +211,23 @@ class Parts:
 
 
 def _recover(part: Part, secret: DataKeySecret) -> PartRecovered:
-    """Close a dead part and count what it holds, from its own tables."""
+    """Close a part if it is not closed, and count what it holds, from its own tables."""
     ledger = Ledger()
     try:
-        report = recovery.recover_part(names.open_path(part.path), secret)
-        if report.error is not None:
-            return PartRecovered(part, ledger, str(report.error))
-        for table in report.fragments():
-            for run in written_runs(table.frames):
-                ledger.add_written(run)
-            for loss in table.lost:
+        if not part.path.exists():
+            recovery.recover_part(names.open_path(part.path), secret)
+        with PartReader.open(part.path, secret) as reader:
+            for fragment in reader.fragments():
+                for run in written_runs(fragment.table.frames):
+                    ledger.add_written(run)
+                for loss in fragment.table.lost:
+                    ledger.add_lost(loss)
+            for loss in reader.seal.lost if reader.seal is not None else ():
                 ledger.add_lost(loss)
+            part.end_pts = max(part.end_pts, reader.end_pts)
+            return PartRecovered(part, ledger, reader.state)
     except (SealrecError, OSError) as error:
-        return PartRecovered(part, ledger, str(error))
-    part.end_pts = max(part.end_pts, report.kept_pts)
-    return PartRecovered(part, ledger)
+        return PartRecovered(part, ledger, "incomplete", str(error))
 
 
 def _commitment(path: Path) -> bytes | None:

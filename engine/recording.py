@@ -17,7 +17,8 @@ from typing import Any
 from engine import software
 from engine.config import RecordingConfig
 from engine.ledger import Ledger, WrittenRun
-from engine.lifecycle import Lifecycle, Phase
+from engine.leftovers import leftovers
+from engine.lifecycle import DRAIN_S, Lifecycle, Phase
 from engine.parts import Part, PartRecovered, Parts
 from engine.processes import WorkerExit, WorkerMessage, WorkerProcess
 from engine.steps import (
@@ -39,6 +40,7 @@ from engine.steps import (
     RetirePart,
     RingReady,
     RingRefused,
+    Role,
     SetTimer,
     SourceReady,
     StartRequested,
@@ -52,7 +54,7 @@ from engine.steps import (
 )
 from engine.steps import Event as Step
 from ipc import messages
-from ipc.errors import ConfigError, MemoryRefused, WrongState
+from ipc.errors import ConfigError, MemoryRefused, SealrecError, WrongState
 from ipc.frame import PixelFormat
 from ipc.messages import (
     EncoderStatus,
@@ -60,6 +62,7 @@ from ipc.messages import (
     Failure,
     FragmentDurable,
     FramesLost,
+    LossRow,
     PartFailed,
     PartNeeded,
     PartOpened,
@@ -130,6 +133,14 @@ class _Seen:
         return {"p50": round(spread[last // 2], 4), "p99": round(spread[int(last * 0.99)], 4)}
 
 
+@dataclass(frozen=True, slots=True)
+class _StartFailed:
+    """The system gave no process; the shell's code for it."""
+
+    role: Role
+    exit_code: int = 127
+
+
 class Recording:
     """One recording, from its configuration to its balance sheet.
 
@@ -167,6 +178,7 @@ class Recording:
         self._origin_ns: int | None = None
         self._offsets: dict[int, int] = {}
         self._timers: dict[str, float] = {}
+        self._opening: set[str] = set()
         self._finish_waits = False
         self._part_needed = False
         self._leave_by: float | None = None
@@ -189,6 +201,8 @@ class Recording:
             self._message(item.worker.role, item.message)
         elif isinstance(item, WorkerExit):
             self._exited(item)
+        elif isinstance(item, _StartFailed) and self.concluded is None:
+            self._feed(WorkerGone(item.role, item.exit_code))
         elif isinstance(item, PartRecovered):
             self._recovered(item)
 
@@ -199,8 +213,10 @@ class Recording:
         for name in due:
             if self._timers.pop(name, None) is not None:
                 self._feed(TimerFired(name))
-        limit = SILENT_AT_START_S if self.lifecycle.phase is Phase.STARTING else SILENT_S
+        starting = self.lifecycle.phase is Phase.STARTING
         for role, heard in list(self.seen.heard.items()):
+            # Imports, a camera and an encoder take their time, also in the middle of a recording.
+            limit = SILENT_AT_START_S if starting or role in self._opening else SILENT_S
             if stalled:
                 self.seen.heard[role] = now  # their heartbeats wait in the pipe
             elif now - heard > limit and role in self.workers:
@@ -242,6 +258,7 @@ class Recording:
             case StreamEnded():
                 self._feed(StreamOver(message.reason))
             case PartOpened():
+                self._opening.discard(role)
                 part = self._part
                 part.encoder, part.hardware = message.encoder, message.hardware
                 self._feed(PartReady())
@@ -264,6 +281,7 @@ class Recording:
 
     def _opened(self, source: SourceOpened) -> None:
         self.source = source
+        self._opening.discard("capture")
         if not self._frame:
             self._frame = {
                 "width_px": source.width_px,
@@ -279,6 +297,8 @@ class Recording:
         self._count_lost(fragment.lost)
         seen, part = self.seen, self._part
         seen.durable_at = time.monotonic()
+        if "drain" in self._timers:  # slow is not hung
+            self._timers["drain"] = seen.durable_at + DRAIN_S
         seen.write_s, seen.sync_s = fragment.write_s, fragment.sync_s
         part.file_bytes = fragment.file_bytes
         part.end_pts = max(part.end_pts, fragment.pts_end)
@@ -320,16 +340,18 @@ class Recording:
         self.seen.heard.pop(role, None)
         if self.concluded is None:
             sealed = role == "encoder" and self.parts.was_sealed()
-            self._feed(WorkerGone(role, exit_.exit_code, sealed))  # type: ignore[arg-type]
+            if sealed:
+                self.parts.recount(self._post)  # its last words may have died with it
+            ring = self.statistics
+            whole = sealed and ring.committed >= ring.published
+            self._feed(WorkerGone(role, exit_.exit_code, whole))  # type: ignore[arg-type]
 
     # --- what is done -------------------------------------------------------------------------
 
     def _do(self, action: Action) -> None:  # noqa: PLR0912 - one case per action
         match action:
             case StartWorker(role):
-                worker = WorkerProcess(role, self.ring.handles, self._post)
-                self.workers[role] = worker
-                self.seen.heard[role] = time.monotonic()
+                self._start_worker(role)
             case Kill(role):
                 if role in self.workers:
                     self.workers[role].kill()
@@ -358,6 +380,16 @@ class Recording:
                 self._announce(kind, text, self._details(kind))
             case Conclude():
                 self._conclude(action)
+
+    def _start_worker(self, role: Role) -> None:
+        try:
+            self.workers[role] = WorkerProcess(role, self.ring.handles, self._post)
+        except OSError as error:
+            self._announce("error", f"{role} cannot be started: {error.strerror}", {})
+            self._post(_StartFailed(role))  # after this list of actions
+            return
+        self.seen.heard[role] = time.monotonic()
+        self._opening.add(role)
 
     def _send(self, role: str, message: messages.Message) -> None:
         if role in self.workers:
@@ -474,10 +506,18 @@ class Recording:
         """
         if self.concluded is not None and not self.concluded.started:
             self.parts.discard()
+        else:
+            self._name_leftovers()
         result = self.result()
         self.ring.close()
         self.parts.forget_keys()
         return result
+
+    def _name_leftovers(self) -> None:
+        ring = self.statistics
+        if ring.committed < ring.published or ring.losses_waiting:
+            with contextlib.suppress(SealrecError):  # then the balance sheet says what is missing
+                self._count_lost([LossRow.of(loss) for loss in leftovers(self.ring.handles)])
 
     @property
     def statistics(self) -> RingStatistics:
