@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipc.memory_lock import lock_in_memory
-from ipc.shared_memory import Mapping, SharedMemory, WakeEvent, memory_fence
+from ipc.shared_memory import Mapping, SharedMemory
+from ipc.wake_event import WakeEvent, memory_fence
 
 if sys.platform == "win32":
     import ctypes

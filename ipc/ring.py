@@ -14,7 +14,8 @@ from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics
 from ipc.ring_observer import ObservedFrame, RingObserver
 from ipc.ring_reader import RingFrame, RingReader
 from ipc.ring_writer import RingWriter
-from ipc.shared_memory import SharedMemory, WakeEvent
+from ipc.shared_memory import SharedMemory
+from ipc.wake_event import WakeEvent
 
 __all__ = [
     "ObservedFrame",

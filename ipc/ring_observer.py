@@ -12,7 +12,7 @@ from ipc.errors import WrongState
 from ipc.frame import FrameStamp, PixelFormat
 from ipc.ring_layout import unpack_slot
 from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics
-from ipc.shared_memory import order_memory
+from ipc.wake_event import order_memory
 
 if TYPE_CHECKING:
     from ipc.ring_memory import Pixels

@@ -17,7 +17,7 @@ from ipc.errors import ProtocolError, WrongState
 from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
 from ipc.ring_layout import COMMITTED, LOSSES_COMMITTED, RELEASED, unpack_slot
 from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics, coalesce
-from ipc.shared_memory import WakeEvent, memory_fence, order_memory
+from ipc.wake_event import WakeEvent, memory_fence, order_memory
 
 if TYPE_CHECKING:
     from ipc.ring_memory import Pixels

@@ -30,7 +30,7 @@ from ipc.ring_layout import (
     pack_table_entry,
 )
 from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics, joined
-from ipc.shared_memory import WakeEvent, order_memory
+from ipc.wake_event import WakeEvent, order_memory
 
 if TYPE_CHECKING:
     from ipc.ring_memory import Pixels
@@ -132,6 +132,8 @@ class RingWriter:
             self._take_shape(memory, shape)
         self._acquired = None
         seq = self._published
+        # The last publish comes before the look at released: see RING.md, "A successor's start".
+        order_memory()
         if not self._has_room(memory) and not self._wait_for_room(memory, timeout_s):
             return None
         geometry = memory.geometry

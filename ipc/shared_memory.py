@@ -1,16 +1,14 @@
-"""Memory without a name, shared by inheritance, and the events that wake a waiting process.
+"""Memory without a name, shared by inheritance, with all its pages reserved before the first use.
 
-Linux: memfd and eventfd. Windows: a page-file section and an auto-reset event. The last handle ends
-both, so nothing is left behind when every process is killed. See RING.md, "Memory" and "Wake-up".
+Linux: a memfd. Windows: a page-file section. The last handle and mapping end it, so nothing is
+left behind when every process is killed. See RING.md, "Memory".
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
-import platform
 import sys
 from typing import Final
 
@@ -25,21 +23,14 @@ if sys.platform == "win32":
 else:
     import fcntl
     import mmap
-    import select
 
 __all__ = [
     "MAP_GRANULARITY",
     "Mapping",
     "SharedMemory",
-    "WakeEvent",
-    "memory_fence",
-    "order_memory",
 ]
 
 MAP_GRANULARITY: Final = 65536  # a mapping may begin at its multiples (Windows; Linux: a page)
-
-# x86-64 keeps a processor's stores in order, and its loads in order, for every observer.
-KEEPS_ORDER: Final = platform.machine().lower() in ("x86_64", "amd64")
 
 REDUCE_HINT = (
     "Take fewer seconds (--ring-seconds), a smaller --size or a one-byte pixel format, or end "
@@ -192,95 +183,6 @@ class SharedMemory:
             _close_handle(handle)
 
 
-class WakeEvent:
-    """Wakes one waiting thread of one process; a wake-up that nobody waits for is kept."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        if sys.platform != "win32":
-            self._poll = select.poll()
-            self._poll.register(handle, select.POLLIN)
-
-    @classmethod
-    def create(cls) -> WakeEvent:
-        """Create an event that is not set.
-
-        Raises:
-            MemoryRefused: The system gives no handle.
-        """
-        try:
-            return cls(_create_event())
-        except OSError as error:
-            raise MemoryRefused(
-                f"A wake-up event cannot be created: {error}.",
-                hint="Close other programs or raise the limit of open files.",
-            ) from error
-
-    @classmethod
-    def attach(cls, handle: int) -> WakeEvent:
-        """Use a duplicate of an inherited handle.
-
-        Raises:
-            ProtocolError: No such handle.
-        """
-        try:
-            return cls(_duplicate_handle(handle))
-        except OSError as error:
-            raise ProtocolError(
-                f"Handle {handle} is no wake-up event: {error}.",
-                hint="It must be inherited from the process that made the ring.",
-            ) from error
-
-    @property
-    def handle(self) -> int:
-        """Descriptor (Linux) or handle (Windows), valid in children that inherit it."""
-        return self._handle
-
-    if sys.platform == "win32":
-
-        def set(self) -> None:
-            """Wake the waiting thread, or the next one to wait; never blocks."""
-            winapi.kernel32.SetEvent(self._handle)
-
-        def wait(self, timeout_s: float) -> bool:
-            """Wait until set, and reset; False when the time is over."""
-            milliseconds = max(0, math.ceil(timeout_s * 1000))
-            return bool(winapi.kernel32.WaitForSingleObject(self._handle, milliseconds) == 0)
-
-    else:
-
-        def set(self) -> None:
-            """Wake the waiting thread, or the next one to wait; never blocks."""
-            # A full counter (2**64 - 2 unread wake-ups) is as good as one more.
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_write(self._handle, 1)
-
-        def wait(self, timeout_s: float) -> bool:
-            """Wait until set, and reset; False when the time is over."""
-            if not self._poll.poll(max(0, math.ceil(timeout_s * 1000))):
-                return False
-            try:
-                os.eventfd_read(self._handle)
-            except BlockingIOError:  # another waiter was quicker
-                return False
-            return True
-
-    def close(self) -> None:
-        """Give the handle back; may be called again."""
-        handle, self._handle = self._handle, -1
-        if handle != -1:
-            _close_handle(handle)
-
-
-def order_memory() -> None:
-    """Keep stores before this call before stores after it, and loads before loads.
-
-    Nothing to do on x86-64; a fence elsewhere. See RING.md, "Order".
-    """
-    if not KEEPS_ORDER:
-        memory_fence()
-
-
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes} bytes ({size_bytes / (1 << 20):.1f} MiB)"
 
@@ -292,10 +194,6 @@ def _refusal_hint(error: OSError) -> str:
 
 
 if sys.platform == "win32":
-
-    def memory_fence() -> None:
-        """Make all earlier loads and stores of this thread precede all later ones."""
-        winapi.kernel32.FlushProcessWriteBuffers()
 
     def _create_memory() -> int:
         # A reserved section needs its largest size now but takes memory only when committed.
@@ -357,31 +255,10 @@ if sys.platform == "win32":
         weakref.finalize(region, winapi.kernel32.UnmapViewOfFile, address).atexit = False
         return Mapping(region)
 
-    def _create_event() -> int:
-        handle = winapi.kernel32.CreateEventW(None, False, False, None)
-        if not handle:
-            raise ctypes.WinError(ctypes.get_last_error())
-        return int(handle)
-
-    def _duplicate_handle(handle: int) -> int:
-        return winapi.duplicate_handle(handle)
-
     def _close_handle(handle: int) -> None:
         winapi.close_handle(handle)
 
 else:
-
-    def memory_fence() -> None:
-        """Make all earlier loads and stores of this thread precede all later ones.
-
-        Both calls take and give back the event's lock in the kernel; see RING.md, "Order".
-        """
-        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        try:
-            os.eventfd_write(fd, 1)
-            os.eventfd_read(fd)
-        finally:
-            os.close(fd)
 
     def _create_memory() -> int:
         return os.memfd_create("sealrec-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -402,15 +279,6 @@ else:
         memory = mmap.mmap(handle, size_bytes, flags=flags, prot=protection, offset=offset)
         memory.madvise(mmap.MADV_DONTDUMP)  # pictures do not belong into a core dump
         return Mapping(memory)
-
-    def _create_event() -> int:
-        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def _duplicate_handle(handle: int) -> int:
-        kind = os.readlink(f"/proc/self/fd/{handle}")
-        if kind != "anon_inode:[eventfd]":
-            raise OSError(errno.EINVAL, f"it is {kind}")
-        return os.dup(handle)
 
     def _close_handle(handle: int) -> None:
         os.close(handle)

@@ -1,7 +1,7 @@
-"""Declarations of the Windows functions that osdep.py and shared_memory.py call; empty elsewhere.
+"""Declarations of the Windows functions that the modules beside this one call; empty elsewhere.
 
 Only names, argument types and structures: what is done with them, and what the other system does
-instead, stands beside each other in those two modules. Handles are passed as plain integers.
+instead, stands beside each other in those modules. Handles are passed as plain integers.
 """
 
 from __future__ import annotations
