@@ -25,8 +25,6 @@ from rich.table import Table
 from benchmarks.measure import machine, python, run, write_json
 from benchmarks.peers import PEERS, available
 
-HERE = Path(__file__).parent
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -65,7 +63,7 @@ def record_ours(codec: str, size: str, fps: float, seconds: float) -> dict[str, 
 def record_peer(peer: str, size: str, fps: float, seconds: float) -> dict[str, Any]:
     """One recording by a peer."""
     options = ["--size", size, "--fps", str(fps), "--seconds", str(seconds)]
-    cost = run(python("benchmarks.peers", peer, *options), cwd=HERE.parent)
+    cost = run(python("benchmarks.peers", peer, *options))
     if cost.exit_code:
         raise SystemExit(f"{peer} ended with {cost.exit_code}.")
     return {**json.loads(cost.stdout), "cpu_s": cost.cpu_s}

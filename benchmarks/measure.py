@@ -15,7 +15,8 @@ from typing import Any
 
 __all__ = ["Cost", "machine", "python", "run", "write_json"]
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,22 @@ class Cost:
     cpu_s: float
 
 
-def run(command: list[str], *, cwd: Path | None = None) -> Cost:
-    """Run a command to its end, alone; stderr goes to ours."""
+def run(command: list[str], *, cwd: Path = ROOT) -> Cost:
+    """Run a command to its end, alone; its stderr is shown if it failed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=cwd, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     wall = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
     cpu = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
     return Cost(done.returncode, done.stdout, wall, cpu)
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """Command line of a module of this project."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+    """Command line of a module of this project, to be run in its root."""
+    return [sys.executable, "-m", module, *arguments]
 
 
 def machine() -> dict[str, Any]:
