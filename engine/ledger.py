@@ -30,6 +30,9 @@ __all__ = [
 
 WRITTEN = "written"
 CLASSES = (WRITTEN, *(c.label for c in LossClass))
+# What an encoder said before it died, or of a disk that failed under it, may be overtaken: the
+# frame is in a file all the same, or an earlier word names it. Capture's classes never are.
+OVERTAKEN = (LossClass.ENCODE_ERROR, LossClass.WRITE_ERROR, LossClass.ENCODER_LOST)
 
 
 class Runs:
@@ -74,20 +77,6 @@ class Runs:
         self._first[low:high], self._last[low:high] = [merged[0]], [merged[1]]
         return last - first + 1 - known
 
-    def overlap(self, other: Runs) -> int:
-        """How many integers are in both sets."""
-        count, mine, theirs = 0, list(self), list(other)
-        i = j = 0
-        while i < len(mine) and j < len(theirs):
-            first = max(mine[i][0], theirs[j][0])
-            last = min(mine[i][1], theirs[j][1])
-            count += max(0, last - first + 1)
-            if mine[i][1] < theirs[j][1]:
-                i += 1
-            else:
-                j += 1
-        return count
-
 
 @dataclass(frozen=True, slots=True)
 class WrittenRun:
@@ -123,6 +112,15 @@ class Balance:
 class _Epoch:
     written: Runs = field(default_factory=Runs)
     lost: dict[LossClass, Runs] = field(default_factory=dict)
+
+    def lost_frames(self) -> dict[LossClass, int]:
+        """Frames per class; one that is written, or in two of an encoder's classes, counts once."""
+        counts = {name: len(runs) for name, runs in self.lost.items() if name not in OVERTAKEN}
+        if len(counts) < len(self.lost):
+            known = Runs(self.written)
+            for name in OVERTAKEN:
+                counts[name] = sum(known.add(*run) for run in self.lost.get(name, ()))
+        return counts
 
 
 class Ledger:
@@ -171,16 +169,14 @@ class Ledger:
         """Frames per class.
 
         A frame that a dead encoder had made durable but not yet committed may also be named
-        ``encoder_lost`` by its successor: it is in a file, so it counts as written.
+        ``encoder_lost`` by its successor, and one whose sync failed ``write_error``: if a file
+        holds it, it counts as written.
         """
         totals = dict.fromkeys(CLASSES, 0)
         totals[WRITTEN] = self.written
         for epoch in self._epochs.values():
-            for loss_class, runs in epoch.lost.items():
-                superseded = 0
-                if loss_class is LossClass.ENCODER_LOST:
-                    superseded = runs.overlap(epoch.written)
-                totals[loss_class.label] += len(runs) - superseded
+            for loss_class, frames in epoch.lost_frames().items():
+                totals[loss_class.label] += frames
         return totals
 
     def balance(self) -> Balance:
@@ -188,11 +184,9 @@ class Ledger:
         problems = list(self._problems)
         offered = 0
         for number, epoch in sorted(self._epochs.items()):
-            named, everything = 0, Runs()
-            for loss_class, runs in [(None, epoch.written), *epoch.lost.items()]:
-                named += len(runs)
-                if loss_class is LossClass.ENCODER_LOST:
-                    named -= runs.overlap(epoch.written)
+            named = len(epoch.written) + sum(epoch.lost_frames().values())
+            everything = Runs(epoch.written)
+            for runs in epoch.lost.values():
                 for first, last in runs:
                     everything.add(first, last)
             offered += len(everything)

@@ -126,3 +126,40 @@ def test_order_and_repetition_do_not_matter(random, count: int) -> None:
     copy = Ledger()
     copy.add_snapshot(ledger.snapshot())
     assert copy.balance() == balance
+
+
+@settings(deadline=None)
+@given(
+    st.sets(st.integers(0, 30)),
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [LossClass.ENCODE_ERROR, LossClass.WRITE_ERROR, LossClass.ENCODER_LOST]
+            ),
+            st.integers(0, 30),
+            st.integers(0, 5),
+        )
+    ),
+)
+def test_an_encoders_word_is_overtaken_by_a_file(
+    written: set[int], said: list[tuple[LossClass, int, int]]
+) -> None:
+    """However often dying encoders gave a frame up, it counts once, and as written if it is."""
+    ledger, lost = Ledger(), set()
+    for seq in written:
+        ledger.add_written(WrittenRun(seq, seq, 0, seq))
+    for loss_class, first, length in said:
+        ledger.add_lost(_loss(loss_class, first, first + length))
+        lost |= set(range(first, first + length + 1))
+    totals = ledger.totals()
+    assert totals["written"] == len(written)
+    assert sum(totals.values()) == len(written | lost)
+    assert not any("two classes" in problem for problem in ledger.balance().problems)
+
+
+def test_a_class_of_captures_is_never_overtaken() -> None:
+    """A frame that is written and said to have found the ring full is a contradiction."""
+    ledger = Ledger()
+    ledger.add_written(WrittenRun(0, 3, 0, 0))
+    ledger.add_lost(_loss(LossClass.RING_FULL, 2, 2))
+    assert not ledger.balance().balanced
