@@ -317,6 +317,7 @@ def test_a_limit_of_the_process_is_named_when_it_refuses_memory(
 ) -> None:
     """The person reading learns which limit it was, not "error 27"."""
     code = f"""
+import resource
 from ipc import osdep
 from ipc.errors import MemoryRefused
 resource.setrlimit(resource.{limit}, ({value}, {value}))
@@ -332,6 +333,7 @@ except MemoryRefused as error:
 def test_memory_that_cannot_be_mapped_is_refused() -> None:
     """A limit of address space ends in an error with a hint, not in a crash."""
     code = """
+import resource
 from ipc import osdep
 from ipc.errors import MemoryRefused
 memory = osdep.SharedMemory.create()
