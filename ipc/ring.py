@@ -6,6 +6,7 @@ the ring are imported from.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from typing import Self
 
 from ipc.errors import WrongState
@@ -46,7 +47,12 @@ class Ring:
         Raises:
             MemoryRefused: The system gives no handles.
         """
-        return cls(SharedMemory.create(), WakeEvent.create(), WakeEvent.create())
+        with ExitStack() as undo:
+            memory = undo.enter_context(closing(SharedMemory.create()))
+            data_ready = undo.enter_context(closing(WakeEvent.create()))
+            ring = cls(memory, data_ready, WakeEvent.create())
+            undo.pop_all()
+        return ring
 
     @property
     def handles(self) -> RingHandles:
