@@ -117,14 +117,18 @@ class _Seen:
     sync_s: float = 0.0
     latencies: list[Latency] = field(default_factory=list)
 
-    def latency_percentiles(self) -> dict[str, float] | None:
+    def latency_percentiles(self, newest: int | None = None) -> dict[str, float] | None:
         """From arrival to durable, p50 and p99 in seconds; None before the first fragment.
 
         Within a fragment arrivals are taken as evenly spaced.
+
+        Args:
+            newest: Look at the newest so many fragments only; None: at all.
         """
+        chosen = self.latencies if newest is None else self.latencies[-newest:]
         spread = sorted(
             (x.durable_ns - x.first_host_ns - step * (x.last_host_ns - x.first_host_ns)) / 1e9
-            for x in self.latencies
+            for x in chosen
             for step in _even_steps(x.frames)
         )
         if not spread:

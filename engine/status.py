@@ -7,12 +7,15 @@ being alive (design: Durability).
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from typing import Any
 
 from engine.lifecycle import Phase
 from engine.recording import Recording
+from ipc.lifeline import SelfMeasure
+from ipc.messages import WorkerStatus
 
 __all__ = ["StatusBoard"]
 
@@ -20,6 +23,7 @@ DURABLE_WITHIN_S = 2.0
 STALL_S = 1.0
 WINDOW_S = 1.0
 DISK_EVERY_S = 1.0
+LATENCY_FRAGMENTS = 12
 
 
 class StatusBoard:
@@ -32,6 +36,7 @@ class StatusBoard:
         self._disk: tuple[float, int] = (0.0, 0)
         self._published = -1
         self._published_at = 0.0
+        self._own = SelfMeasure()
 
     def begin(self, recording: Recording) -> None:
         """Forget the recording before."""
@@ -44,7 +49,8 @@ class StatusBoard:
             return {"state": "idle", "phase": Phase.IDLE.value}
         now = time.monotonic()
         ring = recording.statistics
-        self._measure(recording, ring.published, now)
+        processes = {"supervisor": self._own.status({}), **recording.seen.status}
+        self._measure(processes, ring.published, now)
         totals = recording.ledger.totals()
         counted = sum(totals.values())
         seen, encoder = recording.seen, recording.seen.encoder
@@ -87,11 +93,12 @@ class StatusBoard:
             },
             "durable_bytes": size,
             "durable_age_s": None if durable_age is None else round(durable_age, 3),
+            "latency_s": seen.latency_percentiles(LATENCY_FRAGMENTS),
             "disk": {
                 "free_bytes": free,
                 "minutes_left": self._minutes_left(free, size, elapsed),
             },
-            "workers": self._workers(recording),
+            "workers": self._workers(recording, processes),
         }
 
     def _state(self, recording: Recording, now: float) -> str:  # noqa: PLR0911 - one return per state
@@ -114,32 +121,34 @@ class StatusBoard:
             return "not_durable"
         return "recording"
 
-    def _measure(self, recording: Recording, published: int, now: float) -> None:
+    def _measure(self, processes: dict[str, WorkerStatus], published: int, now: float) -> None:
         if published != self._published:
             self._published, self._published_at = published, now
         began, frames, cpu = self._window
         if now - began < WINDOW_S:
             return
-        status = recording.seen.status
         if began:
             self._fps = (published - frames) / (now - began)
             self._cpu = {
-                role: max(0.0, worker.cpu_s - cpu.get(role, worker.cpu_s)) / (now - began)
-                for role, worker in status.items()
+                role: max(0.0, process.cpu_s - cpu.get(role, process.cpu_s)) / (now - began)
+                for role, process in processes.items()
             }
-        self._window = (now, published, {role: w.cpu_s for role, w in status.items()})
+        self._window = (now, published, {role: p.cpu_s for role, p in processes.items()})
 
-    def _workers(self, recording: Recording) -> dict[str, Any]:
+    def _workers(self, recording: Recording, processes: dict[str, WorkerStatus]) -> dict[str, Any]:
+        pids: dict[str, int] = {role: worker.pid for role, worker in recording.workers.items()}
+        pids["supervisor"] = os.getpid()
         return {
             role: {
-                "pid": recording.workers[role].pid if role in recording.workers else None,
+                "pid": pids.get(role),
                 "cpu": round(self._cpu.get(role, 0.0), 3),
                 "pss_bytes": status.pss_bytes,
                 "private_bytes": status.private_bytes,
+                "shared_bytes": status.shared_bytes,
                 "descriptors": status.descriptors,
                 "threads": status.threads,
             }
-            for role, status in recording.seen.status.items()
+            for role, status in processes.items()
         }
 
     def _free_bytes(self, recording: Recording, now: float) -> int:

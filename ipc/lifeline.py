@@ -107,7 +107,7 @@ class Lifeline:
 
 
 class SelfMeasure:
-    """A worker's own figures; nobody else may read them, since workers are non-dumpable."""
+    """A process's own figures; nobody else may read them: every process is non-dumpable."""
 
     def __init__(self) -> None:
         self._memory = osdep.own_memory()
@@ -125,6 +125,7 @@ class SelfMeasure:
             descriptors=self._memory.descriptors,
             threads=threading.active_count(),
             detail=detail,
+            shared_bytes=self._memory.shared_bytes,
         )
 
 

@@ -240,6 +240,7 @@ class WorkerStatus(Message, frozen=True, tag="worker_status"):
     descriptors: Count
     threads: Count
     detail: dict[str, Any] = {}
+    shared_bytes: Count = 0
 
 
 # --- engine -> encoder -----------------------------------------------------------------------

@@ -84,11 +84,14 @@ class OwnMemory:
         private_bytes: Resident memory that nobody shares and no file backs (Windows: private
             commit).
         descriptors: Open descriptors (Windows: handles).
+        shared_bytes: The part of ``pss_bytes`` that is shared memory, such as the frame ring
+            (Windows: not told apart, 0).
     """
 
     pss_bytes: int
     private_bytes: int
     descriptors: int
+    shared_bytes: int = 0
 
 
 def set_low_priority(pid: int) -> None:
@@ -135,14 +138,14 @@ def own_memory() -> OwnMemory:
         handles = ctypes.c_ulong()
         winapi.kernel32.GetProcessHandleCount(process, ctypes.byref(handles))
         return OwnMemory(int(counters.working_set), int(counters.private), handles.value)
-    sizes = {"Pss": 0, "Pss_Anon": 0}
+    sizes = {"Pss": 0, "Pss_Anon": 0, "Pss_Shmem": 0}
     for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name in sizes:
             sizes[name] = int(value.split()[0]) * 1024
     # The directory's own descriptor is in the list while it is read.
     descriptors = len(os.listdir("/proc/self/fd")) - 1
-    return OwnMemory(sizes["Pss"], sizes["Pss_Anon"], descriptors)
+    return OwnMemory(sizes["Pss"], sizes["Pss_Anon"], descriptors, sizes["Pss_Shmem"])
 
 
 def lock_file(fd: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import stat
@@ -90,10 +91,24 @@ def test_a_process_measures_its_own_memory_and_descriptors() -> None:
 
 
 @linux
+def test_shared_memory_is_told_apart_from_private_memory() -> None:
+    """The frame ring's pages count as shared, so that the rest of a process can be judged."""
+    before = osdep.own_memory()
+    shared = mmap.mmap(-1, 64 * MIB)
+    shared.write(b"x" * (64 * MIB))
+    after = osdep.own_memory()
+    shared.close()
+    assert after.shared_bytes - before.shared_bytes >= 64 * MIB
+    assert after.private_bytes - before.private_bytes < 32 * MIB
+    assert after.pss_bytes - before.pss_bytes >= 64 * MIB
+
+
+@linux
 @pytest.mark.skipif(sys.platform == "linux" and os.geteuid() != 0, reason="needs another user")
 def test_a_protected_process_of_an_ordinary_user_still_measures_itself() -> None:
     """Without a dump flag /proc shows nothing to others, but itself to the process."""
     code = """
+import mmap
 import os
 from ipc import osdep
 osdep.own_memory()  # loads what the other user may not read
