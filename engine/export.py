@@ -22,11 +22,11 @@ import av
 
 from engine.container.boxes import TIMESCALE_HZ
 from engine.container.header import MAGIC
-from engine.container.part import PartReader
+from engine.container.part import Fragment, PartReader
 from engine.container.reader import RecordingReader
 from engine.container.recipients import Secret
 from engine.samples import StoredSample, TrackDefaults, read_samples, track_defaults
-from engine.selection import select_parts
+from engine.selection import reading, select_parts
 from ipc.errors import ConfigError, Corrupt, DiskError, SealrecError, Truncated, Unbalanced
 from ipc.osdep import create_private, rename_new, sync_directory
 
@@ -167,8 +167,8 @@ def export(  # noqa: PLR0913 - one keyword per option
         tracks = [track for p in parts if (track := _track(p, held)) is not None]
         _check_joinable(tracks, path)
         temporary = held.enter_context(_temporary_beside(out))
-        copied = _write(temporary, tracks, progress or (lambda _share: None))
         with _writing(out):
+            copied = _write(temporary, tracks, progress or (lambda _share: None))
             _check_whole(temporary)
             size_bytes = temporary.stat().st_size
             _publish(temporary, out, force=force)
@@ -257,15 +257,25 @@ def _samples(
     total, before = max(1, sum(track.part.size for track in tracks)), 0
     for i, track in enumerate(tracks):
         end = min((later.first_pts for later in tracks[i + 1 :]), default=None)
-        for fragment in track.part.fragments():
-            media = track.part.read_at(fragment.media_size, fragment.media_offset)
-            for sample in read_samples(track.part, fragment, track.defaults):
+        for fragment, samples, media in _fragments(track):
+            for sample in samples:
                 if end is not None and sample.pts >= end:
                     copied.repeated += 1
                     continue
                 yield sample, media[sample.offset : sample.offset + sample.size_bytes]
             progress((before + fragment.offset + fragment.size) / total)
         before += track.part.size
+
+
+def _fragments(track: _Track) -> Iterator[tuple[Fragment, list[StoredSample], bytes]]:
+    """The fragments of a part with their samples and media boxes."""
+    part = track.part
+    for number in range(len(part.index)):
+        with reading(part.path):
+            fragment = part.fragment(number)
+            samples = read_samples(part, fragment, track.defaults)
+            media = part.read_at(fragment.media_size, fragment.media_offset)
+        yield fragment, samples, media
 
 
 # --- what comes out ---------------------------------------------------------------------------
@@ -276,11 +286,10 @@ def _write(path: Path, tracks: Sequence[_Track], progress: Progress) -> _Copied:
     edit_list = {"use_editlist": str(int(tracks[0].first_pts > 0))}
     copied = _Copied()
     try:
-        with (
-            _writing(path),
-            av.open(str(path), "w", format="mp4", options=_OPTIONS | edit_list) as container,
-        ):
-            stream = container.add_stream_from_template(tracks[0].stream)
+        options = _OPTIONS | edit_list
+        with av.open(str(path), "w", format="mp4", options=options) as container:
+            # Opaque: parameters are copied as they are, without looking for an encoder.
+            stream = container.add_stream_from_template(tracks[0].stream, opaque=True)
             stream.time_base = _TIME_BASE
             for sample, data in _samples(tracks, copied, progress):
                 _copy(container, stream, sample, data, copied)

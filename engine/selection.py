@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.container.names import index_of, open_path, parts_of
-from ipc.errors import ConfigError
+from ipc.errors import ConfigError, Corrupt
 
-__all__ = ["named_part", "select_parts"]
+__all__ = ["named_part", "reading", "select_parts"]
 
 
 def select_parts(path: Path, part: int | None = None) -> list[Path]:
@@ -62,6 +62,19 @@ def named_part(path: Path, part: int | None = None) -> Path:
             if candidate.exists():
                 return candidate
     raise ConfigError(f"There is no file {path}.", hint="Check the name.")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a part that is open: bytes that the disk does not give are damage like any other.
+
+    Raises:
+        Corrupt: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Corrupt(f"{path} cannot be read ({os.strerror(error.errno or 0)}).") from error
 
 
 def _refuse_others_than_files(path: Path) -> None:

@@ -23,7 +23,7 @@ from engine.container.part import PartReader
 from engine.container.recipients import Secret
 from engine.container.tables import FrameRow, SealTable
 from engine.ledger import WRITTEN, Ledger
-from engine.selection import select_parts
+from engine.selection import reading, select_parts
 from ipc.errors import Corrupt, Truncated, Unbalanced, WrongKey
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def verify(
     """
     paths = select_parts(path, part)
     run = _Run(secret, decode=decode, whole=part is None)
-    sizes = [p.stat().st_size for p in paths]
+    sizes = [_size_of(p) for p in paths]
     done, total = 0, max(1, sum(sizes))
     for part_path, size in zip(paths, sizes, strict=True):
         share, before = size / total, done / total
@@ -169,6 +169,13 @@ def verify(
         run.take(part_path, tell)
         done += size
     return run.report()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # renamed in this moment; opening it will tell
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +240,8 @@ class _Run:
         try:
             part = PartReader.open(path, self._secret)
             try:
-                part.check_all(lambda done, of: progress(weight * done / of))
+                with reading(path):
+                    part.check_all(lambda done, of: progress(weight * done / of))
             except BaseException:
                 part.close()
                 raise
@@ -272,11 +280,12 @@ class _Run:
         account = PartAccount(part, found.ledger, found.last_frame)
         state: str = part.state
         try:
-            account.read()
-            found.end_pts = max(found.end_pts, part.end_pts)
-            if self._pictures is not None:
-                begin = 1 / (1 + _DECODE_WEIGHT)
-                self._pictures.check(part, lambda done: progress(begin + (1 - begin) * done))
+            with reading(part.path):
+                account.read()
+                found.end_pts = max(found.end_pts, part.end_pts)
+                if self._pictures is not None:
+                    begin = 1 / (1 + _DECODE_WEIGHT)
+                    self._pictures.check(part, lambda done: progress(begin + (1 - begin) * done))
         except Corrupt as error:
             state = "corrupt"
             found.damage.append(f"{part.path.name}: {error.message}")

@@ -23,10 +23,11 @@ from engine.cli.key_options import (
 )
 from engine.cli.output import AsJson, console, human_bytes, human_time, print_json, progress
 from engine.container.boxes import TIMESCALE_HZ
-from engine.selection import named_part, select_parts
+from engine.selection import named_part, reading, select_parts
 from ipc.errors import ConfigError, Corrupt, InUse, SealrecError, Truncated
 
 if TYPE_CHECKING:
+    from engine.container.part import PartReader
     from engine.container.reader import PublicInfo
     from engine.container.recovery import PartReport
     from engine.verify import VerifyReport
@@ -279,12 +280,17 @@ def _cat(
         )
     out = sys.stdout.buffer
     with contextlib.closing(PartReader.open(path, read_secret(*key), salvage=salvage)) as part:
-        while data := part.read(CAT_BYTES):
+        while data := _read(part):
             out.write(data)
         out.flush()
         result = {"path": str(path), "state": part.state, "size_bytes": part.size}
         codes = {"incomplete": Truncated.exit_code, "corrupt": Corrupt.exit_code}
         return codes.get(part.state, 0), result
+
+
+def _read(part: PartReader) -> bytes:
+    with reading(part.path):
+        return part.read(CAT_BYTES) or b""
 
 
 # --- recover ----------------------------------------------------------------------------------

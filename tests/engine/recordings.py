@@ -27,12 +27,13 @@ from workers.codecs.convert import Converter
 from workers.codecs.encoders import VideoEncoder, open_encoder
 from workers.codecs.spec import EncoderSpec, Sample
 
-__all__ = ["FIRST_ID", "GOP", "PERIOD", "Studio", "flip", "gap", "picture"]
+__all__ = ["FIRST_ID", "GOP", "NOISY", "PERIOD", "Studio", "flip", "gap", "picture"]
 
 FIRST_ID = 1000
 GOP = 8
 PERIOD = 3000
 SIZE = (128, 64)
+NOISY = (320, 240)
 
 Change = Callable[[FragmentTable], FragmentTable]
 
@@ -51,6 +52,7 @@ class Studio:
     recording_id: bytes = field(default_factory=lambda: os.urandom(16))
     recipients: Sequence[Recipient] = ()
     source: str = "synthetic"
+    codec: str = "libx264"
     ledger: Ledger = field(default_factory=Ledger)
     commitment: bytes = bytes(32)
 
@@ -78,8 +80,12 @@ class Studio:
         size: tuple[int, int] = SIZE,
         table: Change = lambda table: table,
         seal: Callable[[SealTable], SealTable] = lambda seal: seal,
+        idle: Sequence[FragmentTable] = (),
     ) -> Path:
         """Write one part; ``table`` and ``seal`` may change what is written.
+
+        ``idle`` are table-only fragments, one after the first fragment with pictures and the
+        others at the end.
 
         Returns:
             Its name; ``.open`` is added where it is not sealed.
@@ -95,27 +101,41 @@ class Studio:
         path = part_path(self.base, index)
         own = Ledger()
         with PartWriter.create(path, dek=self.dek, header=header, reserve=False) as writer:
-            init, fragments = _encode(tuple(frames), size)
+            init, fragments = _encode(tuple(frames), size, self.codec)
             writer.write_init(init, self._session())
             for number, (rows, media, duration) in enumerate(fragments):
                 piece = FragmentTable(frames=rows, lost=tuple(lost) if number == 0 else ())
                 for ledger in (own, self.ledger):
                     _count(ledger, piece)
                 writer.append(table(piece), media, pts=rows[0].pts, duration=duration)
+                for empty in idle[:1] if number == 0 else ():
+                    self._idle(writer, own, empty, rows[-1].pts + PERIOD)
+            for empty in idle[1:]:
+                self._idle(writer, own, empty, rows[-1].pts + PERIOD)
             if sealed:
                 totals = {"part": own.totals(), "recording": self.ledger.totals()}
                 writer.seal(seal(SealTable(parts=index + 1, last=last, **totals)))
             self.commitment = writer.commitment
         return path
 
+    def _idle(self, writer: PartWriter, own: Ledger, table: FragmentTable, pts: int) -> None:
+        for ledger in (own, self.ledger):
+            _count(ledger, table)
+        writer.append(table, b"", pts=pts, duration=0)
+
     def _session(self) -> SessionTable:
         return SessionTable(camera={"source": self.source}, software="test")
 
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """What frame ``number`` shows: its barcode over a gray that changes slowly."""
+    """What frame ``number`` shows: its barcode over a gray that changes slowly.
+
+    At the size ``NOISY`` it is noise instead, so that a fragment has many chunks.
+    """
     width, height = size
     pixels = np.full((height, width), 40 + number % 100, np.uint8)
+    if size == NOISY:
+        pixels = np.random.default_rng(number).integers(16, 235, (height, width), np.uint8)
     barcode.stamp(pixels, FIRST_ID + number, PixelFormat.MONO8)
     return pixels
 
@@ -141,11 +161,9 @@ def _count(ledger: Ledger, table: FragmentTable) -> None:
 
 @functools.cache
 def _encode(
-    numbers: tuple[int, ...], size: tuple[int, int]
+    numbers: tuple[int, ...], size: tuple[int, int], codec: str
 ) -> tuple[bytes, list[tuple[tuple[FrameRow, ...], bytes, int]]]:
-    spec = EncoderSpec(
-        codec="libx264", width_px=size[0], height_px=size[1], rate_hz=30.0, threads=1
-    )
+    spec = EncoderSpec(codec=codec, width_px=size[0], height_px=size[1], rate_hz=30.0, threads=1)
     encoder = open_encoder(dataclasses.replace(spec, hardware="off"))
     converter = Converter(*size, PixelFormat.MONO8)
     groups = [numbers[i : i + GOP] for i in range(0, len(numbers), GOP)]

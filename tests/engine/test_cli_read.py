@@ -271,39 +271,38 @@ def test_terminated_export_leaves_nothing(studio: Studio, monkeypatch: pytest.Mo
     assert [p.name for p in studio.base.parent.glob(".*")] == []
 
 
-def _cat(arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
-    script = "import sys; from engine.cli.app import run; sys.exit(run(sys.argv[1:]))"
-    return subprocess.run(
-        [sys.executable, "-c", script, "cat", *arguments], capture_output=True, check=False
-    )
-
-
 def test_cat_is_what_the_library_decrypts(studio: Studio) -> None:
     """Cat's stdout is byte for byte what Cobblestone256Decryptor makes of the part."""
     second = studio.base.with_name("day.001.mp4.enc")
     data = second.read_bytes()
     decryptor = Cobblestone256Decryptor(studio.dek, data[:128])
     plaintext = decryptor.update(data[PAYLOAD_OFFSET:]) + decryptor.finalize()
-    done = _cat([str(second), *_key(studio), "--json"])
+    script = "import sys; from engine.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "cat", str(second), *_key(studio), "--json"],
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0
     assert done.stdout == plaintext
     assert json.loads(done.stderr)["size_bytes"] == len(plaintext)
-    assert _cat([str(studio.base), "--part", "1", *_key(studio)]).stdout == plaintext
 
 
-def test_cat_of_damaged_and_incomplete_parts(studio: Studio) -> None:
+def test_cat_of_damaged_and_incomplete_parts(
+    studio: Studio, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     """A stream that ends early says so by its exit code; stdout holds nothing but the stream."""
-    whole = _cat([str(studio.base), *_key(studio)]).stdout
+    assert run(["cat", str(studio.base), "--part", "0", *_key(studio)]) == 0
+    whole = capsysbinary.readouterr().out
     flip(studio.base, offset_of_chunk(2))
-    damaged = _cat([str(studio.base), *_key(studio), "--json"])
-    assert damaged.returncode == 4
-    assert whole.startswith(damaged.stdout)
-    assert json.loads(damaged.stderr)["error"]["code"] == "corrupt"
+    assert run(["cat", str(studio.base), *_key(studio), "--json"]) == 4
+    damaged = capsysbinary.readouterr()
+    assert whole.startswith(damaged.out)
+    assert json.loads(damaged.err)["error"]["code"] == "corrupt"
     other = Studio(studio.base.with_name("other.mp4.enc"), kek=studio.kek)
     other.part(0, range(GOP), sealed=False)
-    incomplete = _cat([str(other.base), *_key(other)])
-    assert incomplete.returncode == 3
-    with av.open(io.BytesIO(incomplete.stdout)) as container:
+    assert run(["cat", str(other.base), *_key(other)]) == 3
+    with av.open(io.BytesIO(capsysbinary.readouterr().out)) as container:
         assert sum(1 for _ in container.decode(video=0)) == GOP
 
 

@@ -20,9 +20,10 @@ from engine.container import recovery
 from engine.container.payload import offset_of_chunk
 from engine.container.reader import RecordingReader
 from engine.container.recipients import KeyFileSecret
+from engine.container.tables import FragmentTable
 from engine.export import export
 from ipc.errors import ConfigError, Corrupt, DiskError, WrongKey
-from tests.engine.recordings import FIRST_ID, PERIOD, Studio, flip, gap, picture
+from tests.engine.recordings import FIRST_ID, NOISY, PERIOD, Studio, flip, gap, picture
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def out(tmp_path: Path) -> Path:
 def _decoded(source: Any) -> list[tuple[int | None, Fraction, bytes]]:
     with av.open(source, "r", format="mp4") as container:
         return [
-            (frame.pts, frame.time_base, bytes(frame.planes[0]))
+            (frame.pts, frame.time_base, frame.to_ndarray().tobytes())
             for frame in container.decode(video=0)
         ]
 
@@ -106,6 +107,28 @@ def test_overlapping_parts_become_one_timeline(studio: Studio, out: Path) -> Non
     with av.open(str(out)) as container:
         for n, frame in enumerate(container.decode(video=0)):
             assert barcode.read(frame.to_ndarray()[: frame.height]) == FIRST_ID + n
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1", "mpeg4"])
+def test_other_codecs(studio: Studio, out: Path, codec: str) -> None:
+    """What other encoders made is copied as exactly, at zero and behind a missing beginning."""
+    studio.codec = codec
+    studio.part(0, range(8), last=False, size=NOISY)
+    studio.part(1, range(9, 25), size=NOISY, lost=[gap(8, 8)])
+    with RecordingReader.open(studio.base, studio.secret) as recording:
+        sealed = _decoded(recording)
+    export(studio.base, out, studio.secret)
+    assert _decoded(str(out)) == sealed
+    assert len(sealed) == 24
+    export(studio.base, out, studio.secret, part=1, force=True)
+    assert [pts for pts, _, _ in _decoded(str(out))] == [n * PERIOD for n in range(9, 25)]
+
+
+def test_fragments_without_frames(studio: Studio, out: Path) -> None:
+    """Table-only fragments are no pictures, and what is between them stays in place."""
+    studio.part(0, range(16), idle=[FragmentTable()] * 3)
+    assert export(studio.base, out, studio.secret).frames == 16
+    assert [pts for pts, _, _ in _decoded(str(out))] == [n * PERIOD for n in range(16)]
 
 
 def test_one_part_keeps_its_times(studio: Studio, out: Path) -> None:

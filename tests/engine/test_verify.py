@@ -22,7 +22,7 @@ from engine.verify import verify
 from ipc.errors import ConfigError
 from ipc.frame import FrameFlags, LossClass
 from tests.engine import media
-from tests.engine.recordings import FIRST_ID, GOP, PERIOD, Studio, flip, gap
+from tests.engine.recordings import FIRST_ID, GOP, NOISY, PERIOD, Studio, flip, gap
 
 
 @pytest.fixture
@@ -35,6 +35,15 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     """A good recording that no test changes."""
     studio = Studio(tmp_path_factory.mktemp("good") / "day.mp4.enc")
     studio.part(0, [*range(10), *range(13, 27)], lost=[gap(10, 12)])
+    return studio
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """A good recording with more chunks than verify needs to read for the tables alone."""
+    studio = Studio(tmp_path_factory.mktemp("noisy") / "day.mp4.enc")
+    studio.part(0, range(16), size=NOISY)
+    assert studio.base.stat().st_size > offset_of_chunk(20)
     return studio
 
 
@@ -277,15 +286,15 @@ def test_nothing_there(good: Studio, tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_no_changed_byte_passes(
-    good: Studio, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    noisy: Studio, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Whatever single bit is flipped, verify says so: a note for a header copy, else corrupt."""
-    content = bytearray(good.base.read_bytes())
+    content = bytearray(noisy.base.read_bytes())
     offset = data.draw(st.integers(0, len(content) - 1))
     content[offset] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path_factory.getbasetemp() / "flipped.mp4.enc"
     path.write_bytes(content)
-    report = verify(path, good.secret)
+    report = verify(path, noisy.secret)
     if offset < PAYLOAD_OFFSET:
         assert report.exit_code == 0
         assert report.notes
@@ -439,6 +448,16 @@ def test_sentences_are_bounded(studio: Studio) -> None:
     report = verify(studio.base, studio.secret)
     assert report.exit_code == 6
     assert len(report.problems) == 101
+
+
+def test_fragments_without_frames(studio: Studio) -> None:
+    """Table-only fragments count what they name, and disturb neither account nor decoder."""
+    pause = FragmentTable(lost=(gap(8, 20, LossClass.PAUSED),))
+    beyond = FragmentTable(lost=(gap(29, 30),))
+    studio.part(0, [*range(8), *range(21, 29)], idle=[pause, FragmentTable(), beyond])
+    report = verify(studio.base, studio.secret, decode=True)
+    assert report.lost == {"camera_gap": 2, "paused": 13}
+    assert (report.decoded, report.balanced, report.exit_code) == (16, True, 0)
 
 
 def test_duration_counts_gaps(studio: Studio) -> None:
