@@ -24,7 +24,6 @@ __all__ = [
     "Ledger",
     "Runs",
     "WrittenRun",
-    "merge_losses",
     "written_runs",
 ]
 
@@ -230,30 +229,6 @@ class Ledger:
                 epoch.written.add(first, last)
         self._gaps.update(tuple(gap) for gap in snapshot.get("gaps", ()))
         self._problems += snapshot.get("problems", ())
-
-
-def merge_losses(losses: Sequence[Loss]) -> tuple[Loss, ...]:
-    """Join rows of one class whose ids follow each other."""
-    merged: list[Loss] = []
-    for loss in losses:
-        last = merged[-1] if merged else None
-        if (
-            last is not None
-            and last.last_id is not None
-            and (last.loss_class, last.epoch, last.last_id + 1)
-            == (loss.loss_class, loss.epoch, loss.first_id)
-        ):
-            merged[-1] = Loss(
-                loss.loss_class,
-                loss.epoch,
-                last.first_id,
-                loss.last_id,
-                last.first_host_ns,
-                loss.last_host_ns,
-            )
-        else:
-            merged.append(loss)
-    return tuple(merged)
 
 
 def written_runs(rows: Sequence[FrameRow]) -> list[WrittenRun]:

@@ -5,10 +5,11 @@ Nothing here moves or stores anything; RING.md and FORMAT.md say how these value
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag, StrEnum
 
-__all__ = ["FrameFlags", "FrameStamp", "Loss", "LossClass", "PixelFormat"]
+__all__ = ["FrameFlags", "FrameStamp", "Loss", "LossClass", "PixelFormat", "merge_losses"]
 
 
 class PixelFormat(StrEnum):
@@ -117,3 +118,23 @@ class Loss:
         if self.first_id is None or self.last_id is None:
             return 0
         return self.last_id - self.first_id + 1
+
+    def joined(self, other: Loss) -> Loss | None:
+        """Both as one row; None unless the other's ids follow on this one's, in class and epoch."""
+        same = self.loss_class is other.loss_class and self.epoch == other.epoch
+        if not same or self.last_id is None or other.first_id != self.last_id + 1:
+            return None
+        ids = (self.first_id, other.last_id)
+        return Loss(self.loss_class, self.epoch, *ids, self.first_host_ns, other.last_host_ns)
+
+
+def merge_losses(losses: Iterable[Loss]) -> tuple[Loss, ...]:
+    """Join rows whose ids follow each other, keeping their order."""
+    merged: list[Loss] = []
+    for loss in losses:
+        joined = merged[-1].joined(loss) if merged else None
+        if joined is None:
+            merged.append(loss)
+        else:
+            merged[-1] = joined
+    return tuple(merged)

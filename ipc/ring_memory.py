@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from ipc.errors import ProtocolError, WrongState
-from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
+from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat, merge_losses
 from ipc.ring_layout import (
     CAPTURE_CLASSES,
     COMMITTED,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["Access", "RingHandles", "RingMemory", "RingStatistics", "coalesce", "joined"]
+__all__ = ["Access", "RingHandles", "RingMemory", "RingStatistics", "coalesce"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,22 +258,4 @@ def coalesce(loss_class: LossClass, stamps: Iterable[FrameStamp]) -> list[Loss]:
         loss_class: Why they are lost.
         stamps: The frames in the order of their sequence numbers.
     """
-    rows: list[Loss] = []
-    for stamp in stamps:
-        row = Loss.of(stamp, loss_class)
-        merged = joined(rows[-1], row) if rows else None
-        if merged is None:
-            rows.append(row)
-        else:
-            rows[-1] = merged
-    return rows
-
-
-def joined(first: Loss, second: Loss) -> Loss | None:
-    """Return both losses as one row; None unless the second's ids follow on the first's."""
-    same = first.loss_class is second.loss_class and first.epoch == second.epoch
-    if not same or first.last_id is None or second.first_id != first.last_id + 1:
-        return None
-    ids = (first.first_id, second.last_id)
-    times = (first.first_host_ns, second.last_host_ns)
-    return Loss(first.loss_class, first.epoch, *ids, *times)
+    return list(merge_losses(Loss.of(stamp, loss_class) for stamp in stamps))

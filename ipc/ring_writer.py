@@ -29,7 +29,7 @@ from ipc.ring_layout import (
     pack_slot,
     pack_table_entry,
 )
-from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics, joined
+from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics
 from ipc.wake_event import WakeEvent, order_memory
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class RingWriter:
             )
         if (loss.first_id is None) != (loss.last_id is None) or loss.frames < 0:
             raise ConfigError(f"{loss} names its ids in disorder.")
-        waiting = joined(self._pending[-1], loss) if self._pending else None
+        waiting = self._pending[-1].joined(loss) if self._pending else None
         if waiting is None:
             self._pending.append(loss)
         else:

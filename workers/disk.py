@@ -20,10 +20,10 @@ from engine.container import names
 from engine.container.payload import CHUNK, STORED_CHUNK, offset_of_chunk
 from engine.container.tables import FragmentTable, SealTable, SessionTable
 from engine.container.writer import Checkpoint, PartWriter, SealResult
-from engine.ledger import Ledger, merge_losses, written_runs
+from engine.ledger import Ledger, written_runs
 from ipc import logs
 from ipc.errors import DiskError, SealrecError, WorkerFailed
-from ipc.frame import Loss, LossClass
+from ipc.frame import Loss, LossClass, merge_losses
 
 __all__ = [
     "QUEUE_BYTES",

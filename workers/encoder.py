@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 
 from engine.container.tables import ClockPair, FragmentTable, SealTable, SessionTable
-from engine.ledger import Ledger, merge_losses
+from engine.ledger import Ledger
 from ipc import logs, osdep
 from ipc.errors import EncoderError, SealrecError
-from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
+from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat, merge_losses
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
     EpochMapped,
