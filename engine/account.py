@@ -47,7 +47,7 @@ class PartAccount:
             Corrupt: something in the part cannot be read; what came before it is counted.
         """
         part = self._part
-        defaults: TrackDefaults | None = None
+        defaults = self._track_defaults()
         for fragment in part.fragments():
             rows = fragment.table.frames
             for run in written_runs(rows):
@@ -56,9 +56,9 @@ class PartAccount:
             self._lose(fragment.table.lost)
             self.frames += len(rows)
             if rows:
-                defaults = defaults or track_defaults(part.init_segment)
-                self._compare_media(fragment, defaults)
                 self._check_times(rows)
+                if defaults is not None:
+                    self._compare_media(fragment, defaults)
         if part.seal is not None:
             self._lose(part.seal.lost)
 
@@ -81,13 +81,24 @@ class PartAccount:
             self._own.add_lost(loss)
             self._recording.add_lost(loss)
 
+    def _track_defaults(self) -> TrackDefaults | None:
+        """What the init segment says of all samples; None if nothing can be compared with it."""
+        init_segment = self._part.init_segment
+        if not init_segment:
+            return None  # the part died before it held anything
+        try:
+            return track_defaults(init_segment)
+        except Corrupt as error:  # its bytes are what was written, so the tables still count
+            self._say(error.message)
+            return None
+
     def _compare_media(self, fragment: Fragment, defaults: TrackDefaults) -> None:
         rows = fragment.table.frames
         if fragment.pts != rows[0].pts:
             self._say(f"Fragment {fragment.number} is not at the time of its first frame.")
         try:
             samples = read_samples(self._part, fragment, defaults)
-        except Corrupt as error:  # its bytes are what was written, so the rest still counts
+        except Corrupt as error:
             self._say(error.message)
             return
         if not samples[0].key:

@@ -80,12 +80,15 @@ class Studio:
         size: tuple[int, int] = SIZE,
         table: Change = lambda table: table,
         seal: Callable[[SealTable], SealTable] = lambda seal: seal,
+        init: Callable[[bytes], bytes] = lambda init: init,
+        media: Callable[[bytes], bytes] = lambda media: media,
+        late: int = 0,
         idle: Sequence[FragmentTable] = (),
     ) -> Path:
-        """Write one part; ``table`` and ``seal`` may change what is written.
+        """Write one part; ``table``, ``seal``, ``init`` and ``media`` may change what is written.
 
-        ``idle`` are table-only fragments, one after the first fragment with pictures and the
-        others at the end.
+        ``late`` moves the time of the fragments' tables. ``idle`` are table-only fragments, one
+        after the first fragment with pictures and the others at the end.
 
         Returns:
             Its name; ``.open`` is added where it is not sealed.
@@ -101,13 +104,14 @@ class Studio:
         path = part_path(self.base, index)
         own = Ledger()
         with PartWriter.create(path, dek=self.dek, header=header, reserve=False) as writer:
-            init, fragments = _encode(tuple(frames), size, self.codec)
-            writer.write_init(init, self._session())
-            for number, (rows, media, duration) in enumerate(fragments):
+            init_segment, fragments = _encode(tuple(frames), size, self.codec)
+            writer.write_init(init(init_segment), self._session())
+            for number, (rows, boxes, duration) in enumerate(fragments):
                 piece = FragmentTable(frames=rows, lost=tuple(lost) if number == 0 else ())
                 for ledger in (own, self.ledger):
                     _count(ledger, piece)
-                writer.append(table(piece), media, pts=rows[0].pts, duration=duration)
+                pts = rows[0].pts + late
+                writer.append(table(piece), media(boxes), pts=pts, duration=duration)
                 for empty in idle[:1] if number == 0 else ():
                     self._idle(writer, own, empty, rows[-1].pts + PERIOD)
             for empty in idle[1:]:

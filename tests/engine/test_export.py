@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+import engine.export as exporting
 from engine import barcode
 from engine.container import recovery
 from engine.container.payload import offset_of_chunk
@@ -275,6 +276,24 @@ def test_interruption_leaves_nothing(studio: Studio, out: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         export(studio.base, out, studio.secret, progress=interrupt)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_output_that_lost_its_end_is_refused(
+    studio: Studio, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that failed unseen while FFmpeg closed the file is found before the name is given."""
+    studio.part(0, range(8))
+    write = exporting._write
+
+    def write_and_lose(path: Path, *rest: Any) -> Any:
+        copied = write(path, *rest)
+        os.truncate(path, path.stat().st_size - 1)
+        return copied
+
+    monkeypatch.setattr(exporting, "_write", write_and_lose)
+    with pytest.raises(DiskError):
+        export(studio.base, out, studio.secret)
     assert list(out.parent.iterdir()) == []
 
 

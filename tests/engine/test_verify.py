@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -329,11 +330,29 @@ def _first_row(**fields: int) -> Callable[[FragmentTable], FragmentTable]:
     return change
 
 
+def _last_row(**fields: int) -> Callable[[FragmentTable], FragmentTable]:
+    def change(table: FragmentTable) -> FragmentTable:
+        row = msgspec.structs.replace(table.frames[-1], **fields)
+        return replace(table, frames=(*table.frames[:-1], row))
+
+    return change
+
+
+def _with_row(table: FragmentTable) -> FragmentTable:
+    last = table.frames[-1]
+    row = msgspec.structs.replace(
+        last, seq=last.seq + 1, frame_id=last.frame_id + 1, pts=last.pts + PERIOD
+    )
+    return replace(table, frames=(*table.frames, row))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (_without_row, "rows"),
-        (_first_row(pts=1), "time"),
+        (_first_row(pts=1), "is not at the time"),
+        (_last_row(pts=7 * PERIOD + 1), "time or key flag"),
+        (_with_row, "8 samples and 9 rows"),
         (_first_row(flags=0), "key flag"),
         (_first_row(frame_id=FIRST_ID + 5), "written"),
         (_first_row(seq=3), "does not come after"),
@@ -398,6 +417,94 @@ def test_new_frames_behind_those_of_the_part_before(studio: Studio) -> None:
     report = verify(studio.base, studio.secret)
     assert report.exit_code == 6
     assert any("does not come after" in problem for problem in report.problems)
+
+
+def test_table_at_another_time(studio: Studio) -> None:
+    """A fragment whose table is not at the time of its first frame is named."""
+    studio.part(0, range(8), late=1)
+    report = verify(studio.base, studio.secret)
+    assert report.exit_code == 6
+    assert report.problems == ("day.mp4.enc: Fragment 0 is not at the time of its first frame.",)
+
+
+def test_row_without_a_picture(studio: Studio) -> None:
+    """With decode, a row to which no picture decodes is named, and the others are compared."""
+    studio.part(0, range(8), table=_with_row)
+    report = verify(studio.base, studio.secret, decode=True)
+    assert (report.decoded, report.exit_code) == (8, 6)
+    assert any("1 frames do not decode, the first is 1008" in text for text in report.problems)
+
+
+def _patched(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def change(boxes: bytes) -> bytes:
+        assert boxes.count(old) == 1
+        return boxes.replace(old, new)
+
+    return change
+
+
+KEY, NO_KEY = bytes.fromhex("02000000"), bytes.fromhex("01010000")
+
+
+def test_fragment_that_begins_without_a_key_frame(studio: Studio) -> None:
+    """A fragment cannot be played alone if it does not begin with a key frame: it is named."""
+    studio.part(0, range(8), table=_first_row(flags=0), media=_patched(KEY, NO_KEY))
+    report = verify(studio.base, studio.secret)
+    assert (report.state, report.exit_code) == ("sealed", 6)
+    assert report.problems == ("day.mp4.enc: Fragment 0 does not begin with a key frame.",)
+
+
+def test_track_in_another_timescale(studio: Studio) -> None:
+    """A track that does not count in 90 kHz is not one of a recording."""
+    hertz = struct.Struct(">I")
+    studio.part(0, range(8), init=lambda init: init.replace(hertz.pack(90_000), hertz.pack(45_000)))
+    report = verify(studio.base, studio.secret)
+    assert report.exit_code == 6
+    assert any("45000 Hz" in problem for problem in report.problems)
+
+
+def _run_of(count: int, offset: int) -> Callable[[bytes], bytes]:
+    """Replace the sample run by one of ``count`` samples that all have the default size."""
+
+    def change(boxes: bytes) -> bytes:
+        at = boxes.index(b"trun") - 4
+        size = int.from_bytes(boxes[at : at + 4], "big")
+        run = struct.pack(">I4sIII", 20, b"trun", 1, count, offset)
+        filler = struct.pack(">I4s", size - 20, b"free") + bytes(size - 28)
+        return boxes[:at] + run + filler + boxes[at + size :]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("count", "offset", "told"),
+    [(2**32 - 1, 200, "and its table 8 rows"), (8, 0, "cannot be read"), (8, 10**9, "be read")],
+)
+def test_forged_sample_runs(studio: Studio, count: int, offset: int, told: str) -> None:
+    """A run of absurd length or place is named, and costs no memory of that length."""
+    studio.part(0, range(8), media=_run_of(count, offset))
+    report = verify(studio.base, studio.secret)
+    assert (report.state, report.exit_code) == ("sealed", 6)
+    assert any(told in problem for problem in report.problems)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_any_change_of_the_media_boxes_is_survived(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever a moof says, verify ends with a report: good, or with a problem."""
+    studio = Studio(tmp_path_factory.mktemp("moof") / "day.mp4.enc")
+
+    def change(boxes: bytes) -> bytes:
+        changed = bytearray(boxes)
+        for _ in range(data.draw(st.integers(1, 3))):
+            inside = st.integers(8, int.from_bytes(boxes[:4], "big") - 1)
+            changed[data.draw(inside)] = data.draw(st.integers(0, 255))
+        return bytes(changed)
+
+    studio.part(0, range(8), media=change)
+    assert verify(studio.base, studio.secret).exit_code in (0, 6)
 
 
 def test_media_that_no_player_takes(tmp_path: Path) -> None:
