@@ -35,19 +35,23 @@ def serve(read_fd: int = 0, write_fd: int = 1) -> int:
     osdep.forbid_core_dumps()
     channel: Channel[Message] = Channel(read, write, FromController)
     supervisor = Supervisor(channel.send_quietly)
+    junk = threading.Event()
     reader = threading.Thread(
-        target=_read, args=(channel, read, supervisor), name="controller", daemon=True
+        target=_read, args=(channel, read, supervisor, junk), name="controller", daemon=True
     )
     reader.start()
     supervisor.run()
     channel.close()
-    reader.join(LEAVE_S)  # a peer that still writes comes to read the answer
+    if junk.is_set():
+        reader.join(LEAVE_S)  # so that a peer that still writes comes to read the answer
     logs.flush(LEAVE_S)
     return 0
 
 
-def _read(channel: Channel[Message], fd: int, supervisor: Supervisor) -> None:
-    """Pass the controller's requests on until its end."""
+def _read(
+    channel: Channel[Message], fd: int, supervisor: Supervisor, junk: threading.Event
+) -> None:
+    """Pass the controller's requests on until its end; ``junk`` says that it was no clean one."""
     try:
         channel.receive_hello()
         channel.greet("engine", software.NAME_AND_VERSION)
@@ -69,6 +73,7 @@ def _read(channel: Channel[Message], fd: int, supervisor: Supervisor) -> None:
         pass
     except ChannelError as error:
         channel.send_quietly(_failure(error))
+        junk.set()
         supervisor.submit(ControllerGone())
         _discard(fd)
     finally:
@@ -80,7 +85,7 @@ def _failure(error: ChannelError) -> Failure:
 
 
 def _discard(fd: int) -> None:
-    """Read on, keeping nothing, so that a peer that still writes can come to read the answer."""
+    """Read on, keeping nothing, until the peer's end."""
     left = JUNK_LIMIT_BYTES
     while left > 0:
         try:
