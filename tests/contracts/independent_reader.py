@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import av
 import msgpack
+import numpy as np
+import numpy.typing as npt
 from cryptography.cobblestone import Cobblestone256Decryptor
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
@@ -25,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-__all__ = ["Header", "Key", "Part", "Refused", "decoded_pts", "read_part"]
+__all__ = ["Header", "Key", "Part", "Refused", "decoded_pictures", "open_part", "read_part"]
 
 MAGIC = bytes.fromhex("89535256 0D0A1A0A")
 CORE = Struct(">8sHHI16sIHHQQII32s32s")
@@ -69,9 +71,20 @@ class Header(NamedTuple):
     signed: bytes
     mac: bytes
 
-    recording_id = property(lambda self: self.core[16:32])
-    part_index = property(lambda self: int.from_bytes(self.core[32:36], "big"))
-    previous_part = property(lambda self: self.core[64:96])
+    @property
+    def recording_id(self) -> bytes:
+        """Of the core; so are the next two."""
+        return self.core[16:32]
+
+    @property
+    def part_index(self) -> int:
+        """Which part of the recording this says it is."""
+        return int.from_bytes(self.core[32:36], "big")
+
+    @property
+    def previous_part(self) -> bytes:
+        """Key commitment of the part before."""
+        return self.core[64:96]
 
     def said(self) -> tuple[Any, ...]:
         """What both copies of a closed part agree on: all but generation and MAC."""
@@ -170,7 +183,14 @@ class Part:
 
 
 def read_part(data: bytes, key: Key) -> Part:
-    """Open one part (its file's bytes) with a key, by the rules of reading, in their order."""
+    """Open one part (its file's bytes) and find everything in it."""
+    part = open_part(data, key)
+    _walk(part)
+    return part
+
+
+def open_part(data: bytes, key: Key) -> Part:
+    """Open one part with a key, by the rules of reading, in their order; no box is looked at."""
     copies = [_parse_header(data[at : at + 4096]) for at in (0, 4096)]
     dek = _open_any_slot([copy for copy in copies if copy], key)
     valid = tuple(copy if copy and _mac_holds(copy, dek) else None for copy in copies)
@@ -180,34 +200,58 @@ def read_part(data: bytes, key: Key) -> Part:
     if _open_any_slot([header], key) != dek:
         raise Refused("Corrupt", "the slots hold different keys")
     state, plaintext = _read_payload(data, header, dek)
-    part = Part(
-        (valid[0], valid[1]), header, dek, state, data[PAYLOAD + 24 : PAYLOAD + 56], plaintext,
-        boxes=[], fragments=[],
-    )  # fmt: skip
-    _walk(part)
-    return part
+    commitment = data[PAYLOAD + 24 : PAYLOAD + PREAMBLE]
+    return Part((valid[0], valid[1]), header, dek, state, commitment, plaintext, [], [])
 
 
 def _parse_header(raw: bytes) -> Header | None:
+    """One header copy; None if it is not well formed (FORMAT.md, "Header writes")."""
     if len(raw) != 4096:
         return None
-    magic, version, size, flags, _, _, suite, media, _, offset, chunk, reserved, _, rest = (
-        CORE.unpack_from(raw)
-    )
+    (
+        magic,
+        version,
+        size,
+        flags,
+        _,
+        part,
+        suite,
+        media,
+        _,
+        offset,
+        chunk,
+        reserved,
+        previous,
+        rest,
+    ) = CORE.unpack_from(raw)
     generation, slot_count, slot_size = unpack_from(">IHH", raw, 128)
     state, zero, seal_chunk, chunk_count, payload_bytes, mac = COUNTS.unpack_from(raw, 4040)
     slots_end = 136 + 192 * slot_count
-    if (magic, version, size, flags, suite, media) != (MAGIC, 1, 4096, 0, 1, 1):
+    fixed = (magic, version, size, flags, suite, media, offset, chunk, reserved, rest, slot_size)
+    if (*fixed, zero) != (MAGIC, 1, 4096, 0, 1, 1, PAYLOAD, CHUNK, 0, bytes(32), 192, 0):
         return None
-    if (offset, chunk, reserved, rest) != (PAYLOAD, CHUNK, 0, bytes(32)):
-        return None
-    if not 1 <= slot_count <= 16 or slot_size != 192 or zero or state >= len(STATES):
-        return None
-    if any(raw[slots_end:4040]):
+    if not 1 <= slot_count <= 16 or state >= len(STATES) or any(raw[slots_end:4040]):
         return None
     slots = tuple(raw[at : at + 192] for at in range(136, slots_end, 192))
+    if not all(map(_slot_is_well_formed, slots)) or (part == 0 and any(previous)):
+        return None
     counts = (STATES[state], seal_chunk, chunk_count, payload_bytes)
     return Header(raw[:128], generation, slots, *counts, raw[:4064], mac)
+
+
+def _slot_is_well_formed(slot: bytes) -> bool:
+    kind, wrap, flags, iterations = unpack_from(">BBHI", slot)
+    if kind not in (1, 2, 3) or (wrap, flags) != (1, 0):
+        return False
+    if kind == 1 and not 100_000 <= iterations <= 10_000_000:
+        return False
+    if (kind == 2 and any(slot[24:56])) or (kind == 3 and any(slot[56:68])):
+        return False
+    label = slot[116:].rstrip(b"\0")
+    try:
+        return "\0" not in label.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def _open_any_slot(copies: Sequence[Header], key: Key) -> bytes:
@@ -227,9 +271,9 @@ def _open_any_slot(copies: Sequence[Header], key: Key) -> bytes:
 def _open_slot(
     core: bytes, slot: bytes, key: Key, derived: dict[tuple[bytes, int], bytes]
 ) -> bytes | None:
-    kind, wrap, flags, iterations = unpack_from(">BBHI", slot)
+    kind, _, _, iterations = unpack_from(">BBHI", slot)
     salt, iv, wrapped, label = slot[24:56], slot[56:68], slot[68:116], slot[116:192]
-    if (kind, wrap, flags) != (key.kind, 1, 0):
+    if kind != key.kind:
         return None
     try:
         if kind == 3:
@@ -249,8 +293,6 @@ def _open_slot(
 def _derive(
     key: Key, salt: bytes, iterations: int, derived: dict[tuple[bytes, int], bytes]
 ) -> bytes | None:
-    if not 100_000 <= iterations <= 10_000_000:
-        return None
     if (salt, iterations) not in derived:
         if sum(spent for _, spent in derived) + iterations > 32_000_000:
             return None
@@ -400,12 +442,12 @@ def _samples(moof: bytes) -> Iterator[Sample]:
         time += values[0x100]
 
 
-def decoded_pts(part: Part) -> list[int]:
-    """Decode every picture of a part and give their times in 90 kHz."""
-    with av.open(BytesIO(part.plaintext), format="mp4") as container:
-        stream = container.streams.video[0]
-        return [
-            round(frame.pts * frame.time_base * 90_000)
-            for frame in container.decode(stream)
-            if frame.pts is not None and frame.time_base is not None
-        ]
+def decoded_pictures(part: Part) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Decode a part: for each picture its time in 90 kHz and its luma, (height, width) uint8."""
+    with av.open(BytesIO(part.plaintext), "r", format="mp4") as container:
+        for frame in container.decode(video=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            luma = np.frombuffer(bytes(frame.planes[0]), np.uint8)
+            luma = luma.reshape(frame.height, frame.planes[0].line_size)[:, : frame.width]
+            yield round(frame.pts * frame.time_base * 90_000), luma
