@@ -71,7 +71,11 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         realtime: Pace file and synthetic sources as a camera would.
         ring_seconds: Depth of the ring; None: 3 s, but no more than 1 GiB.
         next_free_name: Take the next free name where ``output`` exists, instead of refusing.
-        camera_return_s: How long an unplugged camera may stay away before the file is sealed.
+        camera_return_s: How long a camera may be away, or silent, before the file is sealed.
+        camera_settings: File of the camera's settings as vmbpy or Vimba X Viewer save them, loaded
+            before size, rate, format and trigger are set.
+        camera_sdk_settings: VmbC.xml with which the camera SDK starts; None takes its own.
+        trigger: What a camera waits for before each frame; None leaves it as it is.
         session: Free text fields for the session table (session_id, subject, operator, ...).
     """
 
@@ -94,6 +98,9 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     ring_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
     next_free_name: bool = False
     camera_return_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    camera_settings: str | None = None
+    camera_sdk_settings: str | None = None
+    trigger: Literal["off", "software", "hardware"] | None = None
     session: dict[str, str] = {}
 
     @property
@@ -123,6 +130,9 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             "pixel_format": self.pixel_format.value if self.pixel_format else None,
             "frames": frames,
             "realtime": self.realtime,
+            "trigger": self.trigger,
+            "settings_file": _absolute(self.camera_settings),
+            "sdk_settings": _absolute(self.camera_sdk_settings),
         }
 
     def ring_slots(self, slot_bytes: int, rate_hz: float) -> int:
@@ -165,9 +175,16 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
     kind, _, target = config.source.partition(":")
     if kind == "file" and not Path(target).is_file():
         raise ConfigError(f"There is no video file {target!r}.", hint="Check --source file:PATH.")
+    for path in (config.camera_settings, config.camera_sdk_settings):
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"There is no settings file {path!r}.")
     if kind not in ("synthetic", "file", "vimba"):
         raise ConfigError(
             f"There is no source {config.source!r}.",
             hint="Use synthetic, file:PATH or vimba[:ID].",
         )
     return config
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())

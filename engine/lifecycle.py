@@ -35,7 +35,9 @@ from engine.steps import (
     RingRefused,
     Role,
     SetTimer,
+    SourceHeard,
     SourceReady,
+    SourceSilent,
     StartRequested,
     StartWorker,
     StopRequested,
@@ -77,7 +79,7 @@ class RestartLimits:
 START_S = 60.0
 STOP_S = 5.0
 DRAIN_S = 60.0
-CAMERA_RETRY_S = 1.0
+CAMERA_RETRY_S = 0.5
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ class Lifecycle:
         duration_s: End after so long; None: when stopped, or by the source's own limit.
         source_restarts: False for a file, which would begin again at its first frame.
         phase: Where it is.
-        camera_away: The source is lost and being looked for.
+        camera_away: No frames come that should; it is waited for, or opened again.
     """
 
     limits: RestartLimits = field(default_factory=RestartLimits)
@@ -101,7 +103,9 @@ class Lifecycle:
     camera_away: bool = False
     _problem: Problem | None = None
     _deaths: dict[str, int] = field(default_factory=dict)
+    _away_because: str = ""
     _source_open: bool = False
+    _streaming: bool = False
     _ring_ready: bool = False
     _stream_over: bool = False
     _running: set[Role] = field(default_factory=set)
@@ -130,6 +134,10 @@ class Lifecycle:
                 return self._part_ended(last=last)
             case PartGone(problem):
                 return self._part_gone(problem)
+            case SourceSilent(reason):
+                return self._camera_lost(reason) if self._streaming_wanted else []
+            case SourceHeard():
+                return self._heard()
             case StreamOver(reason):
                 return self._over(reason)
             case WorkerRefused(role, problem):
@@ -168,7 +176,7 @@ class Lifecycle:
 
     def _end_stream(self) -> list[Action]:
         """Stop the source if there is one; the encoder then drains what the ring holds."""
-        if self.camera_away or self._stream_over:
+        if self._stream_over or (self.camera_away and not self._streaming):
             return self._drain()
         self.phase = Phase.STOPPING
         return [EndStream(), SetTimer("stop", STOP_S)]
@@ -186,12 +194,11 @@ class Lifecycle:
             return [] if self._ring_ready else [AllocateRing()]
         if self.phase is not Phase.RECORDING:
             return [EndStream()]
-        actions: list[Action] = [BeginStream()]
-        if self.camera_away:
-            self.camera_away = False
-            actions += [CancelTimer("camera_return"), CancelTimer("camera_retry")]
-            actions += [Announce("camera_back")]
-        return actions
+        return [self._begin_stream()]
+
+    def _begin_stream(self) -> Action:
+        self._streaming = True
+        return BeginStream()
 
     def _part_ready(self) -> list[Action]:
         if self.phase is not Phase.STARTING:
@@ -199,7 +206,7 @@ class Lifecycle:
         self.phase = Phase.RECORDING
         actions: list[Action] = [CancelTimer("start"), Announce("recording_started")]
         if self._source_open:
-            actions.append(BeginStream())
+            actions.append(self._begin_stream())
         if self.duration_s is not None:
             actions.append(SetTimer("duration", self.duration_s))
         if self._stop_wanted or self._stream_over:
@@ -224,24 +231,35 @@ class Lifecycle:
         return [announce]
 
     def _over(self, reason: str) -> list[Action]:
-        if reason == "camera_lost" and self.phase is Phase.RECORDING:
-            return self._camera_lost()
+        kind, _, text = reason.partition(": ")
+        self._streaming = False
+        if kind == "camera_lost" and self.phase is Phase.RECORDING:
+            return self._camera_lost(text)  # its process leaves; that leads to the first try
         self._stream_over = True
-        if reason.startswith("source_error") and self._problem is None:
-            self._problem = Problem(CameraError.code, f"The source failed: {reason[14:]}.")
+        if kind == "source_error" and self._problem is None:
+            self._problem = Problem(CameraError.code, f"The source failed: {text}.")
         if self.phase in (Phase.RECORDING, Phase.STOPPING):
             return self._drain()
         return []
 
-    def _camera_lost(self) -> list[Action]:
-        # The capture process leaves now; its exit leads to the first try.
+    def _camera_lost(self, reason: str = "") -> list[Action]:
+        self._away_because = reason or self._away_because
+        if self.camera_away:
+            return []
         self.camera_away = True
-        return [Announce("camera_lost"), SetTimer("camera_return", self.camera_return_s)]
+        return [Announce("camera_lost", reason), SetTimer("camera_return", self.camera_return_s)]
+
+    def _heard(self) -> list[Action]:
+        if not self.camera_away:
+            return []
+        self.camera_away, self._away_because = False, ""
+        return [CancelTimer("camera_return"), CancelTimer("camera_retry"), Announce("camera_back")]
 
     def _refused(self, role: Role, problem: Problem) -> list[Action]:
         if self.phase is Phase.STARTING:
             return self._conclude(problem)
         if role == "capture" and self.camera_away:
+            self._away_because = problem.message
             return []  # not back yet: its exit leads to the next try
         announce = Announce("error", problem.message)
         if role == "capture" and problem.code == CameraError.code and self._streaming_wanted:
@@ -254,7 +272,7 @@ class Lifecycle:
 
     def _capture_gone(self, code: int) -> list[Action]:
         self._running.discard("capture")
-        self._source_open = False
+        self._source_open = self._streaming = False
         if self._stream_over or self.phase is Phase.DRAINING:
             return []
         if self.phase is Phase.STOPPING:
@@ -277,10 +295,10 @@ class Lifecycle:
 
     def _encoder_gone(self, code: int, *, sealed: bool) -> list[Action]:
         self._running.discard("encoder")
-        if sealed and self.phase is Phase.DRAINING:
-            return self._part_ended(last=True)  # it died before it could say so
         if self._part_failed:
             return [RetirePart(), *self._conclude(self._problem)]
+        if sealed and self.phase is Phase.DRAINING:
+            return self._part_ended(last=True)  # it died before it could say so
         if not self._may_restart("encoder"):
             died = Problem("worker", f"The encoder process kept dying (exit code {code}).")
             self._problem = self._problem or died
@@ -319,10 +337,15 @@ class Lifecycle:
         if name == "camera_retry" and "capture" not in self._running:
             return self._launch_capture()
         if name == "camera_return":
-            away = f"The camera did not come back within {self.camera_return_s:g} s."
-            self._problem = Problem(CameraError.code, away, "What was recorded is sealed.")
-            return [Announce("error", away), Kill("capture"), *self._drain()]
+            return self._give_up_camera()
         return []
+
+    def _give_up_camera(self) -> list[Action]:
+        away = f"The camera did not come back within {self.camera_return_s:g} s"
+        away += f": {self._away_because.rstrip('.')}." if self._away_because else "."
+        self._problem = Problem(CameraError.code, away, "What was recorded is sealed.")
+        end = self._end_stream() if self._streaming else [Kill("capture"), *self._drain()]
+        return [Announce("error", away), *end]
 
     def _conclude(self, problem: Problem | None) -> list[Action]:
         started = self.phase is not Phase.STARTING

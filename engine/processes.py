@@ -19,7 +19,7 @@ from ipc import osdep
 from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
 from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, SealrecError
 from ipc.lifeline import WorkerArguments, worker_command
-from ipc.messages import FromCapture, FromEncoder, Message
+from ipc.messages import FromCameras, FromCapture, FromEncoder, Message
 from ipc.ring import RingHandles
 
 __all__ = ["MODULES", "WorkerExit", "WorkerMessage", "WorkerProcess"]
@@ -27,6 +27,7 @@ __all__ = ["MODULES", "WorkerExit", "WorkerMessage", "WorkerProcess"]
 MODULES: dict[str, tuple[str, Any]] = {
     "capture": ("workers.capture", FromCapture),
     "encoder": ("workers.encoder", FromEncoder),
+    "cameras": ("workers.cameras", FromCameras),
 }
 
 
@@ -50,13 +51,16 @@ class WorkerProcess:
     """One running worker.
 
     Args:
-        role: ``capture`` or ``encoder``.
-        ring: Handles to inherit.
+        role: ``capture``, ``encoder`` or ``cameras``.
+        ring: Handles to inherit; None for one that works on no frames.
         deliver: Called from the watching thread with WorkerMessage and, last, WorkerExit.
     """
 
     def __init__(
-        self, role: str, ring: RingHandles, deliver: Callable[[WorkerMessage | WorkerExit], None]
+        self,
+        role: str,
+        ring: RingHandles | None,
+        deliver: Callable[[WorkerMessage | WorkerExit], None],
     ) -> None:
         self.role = role
         module, accepts = MODULES[role]
@@ -126,9 +130,6 @@ def _spawn(
     then stops in order; fd 0 is null and fd 1 is stderr (design: Durability). A low priority holds
     from its first instruction: a successor's imports must not take the processor from capture.
     """
-    ring = arguments.ring
-    assert ring is not None
-    handles = [arguments.read, arguments.write, ring.memory, ring.data_ready, ring.space_ready]
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP
         if low_priority:
@@ -138,7 +139,7 @@ def _spawn(
         worker_command(module, arguments),
         stdin=subprocess.DEVNULL,
         stdout=2,
-        pass_fds=handles,
+        pass_fds=[arguments.read, arguments.write, *_ring_handles(arguments)],
         start_new_session=True,
     )
     if low_priority:
@@ -146,20 +147,23 @@ def _spawn(
     return process
 
 
+def _ring_handles(arguments: WorkerArguments) -> list[int]:
+    ring = arguments.ring
+    return [] if ring is None else [ring.memory, ring.data_ready, ring.space_ready]
+
+
 def _spawn_windows(module: str, arguments: WorkerArguments, flags: int) -> subprocess.Popen[bytes]:
     if sys.platform != "win32":
         raise SealrecError("Only Windows starts processes this way.")
-    ring = arguments.ring
-    assert ring is not None
     import msvcrt
 
     pipes = [msvcrt.get_osfhandle(arguments.read), msvcrt.get_osfhandle(arguments.write)]
-    handles = [*pipes, ring.memory, ring.data_ready, ring.space_ready]
+    handles = [*pipes, *_ring_handles(arguments)]
     for handle in handles:
         os.set_handle_inheritable(handle, True)
     startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles})
     return subprocess.Popen(
-        worker_command(module, WorkerArguments(pipes[0], pipes[1], ring)),
+        worker_command(module, WorkerArguments(pipes[0], pipes[1], arguments.ring)),
         stdin=subprocess.DEVNULL,
         stdout=2,
         startupinfo=startup,

@@ -42,7 +42,9 @@ from engine.steps import (
     RingRefused,
     Role,
     SetTimer,
+    SourceHeard,
     SourceReady,
+    SourceSilent,
     StartRequested,
     StartWorker,
     StopRequested,
@@ -76,6 +78,10 @@ from ipc.ring import Ring, RingStatistics
 __all__ = ["Latency", "Recording"]
 
 SILENT_S = 5.0
+# A camera that is opened again may be missing for a while; then another process tries.
+REOPEN_WAIT_S = 10.0
+# Announcements that the file keeps as well.
+NOTED = ("camera_lost", "camera_back", "worker_hung", "worker_restarted")
 SILENT_AT_START_S = 30.0
 LEAVE_S = 3.0
 NO_RING = RingStatistics(
@@ -179,6 +185,7 @@ class Recording:
         self.began_at = time.monotonic()
         self.concluded: Conclude | None = None
         self._frame: dict[str, Any] = {}
+        self._settings = ""
         self._origin_ns: int | None = None
         self._offsets: dict[int, int] = {}
         self._timers: dict[str, float] = {}
@@ -196,6 +203,15 @@ class Recording:
     def stop(self) -> None:
         """Stop the source, drain, seal; a second call changes nothing."""
         self._feed(StopRequested())
+
+    def trigger(self) -> bool:
+        """Let the camera take one frame; False if none waits for that."""
+        source = self.source
+        waits = source is not None and source.triggered and "capture" in self.workers
+        if waits and self.lifecycle.phase is Phase.RECORDING:
+            self._send("capture", messages.FireTrigger())
+            return True
+        return False
 
     def take(self, item: object) -> None:
         """Take one item from the inbox."""
@@ -259,6 +275,10 @@ class Recording:
                 self._offsets[message.epoch] = message.offset_ns
             case SourceOpened():
                 self._opened(message)
+            case messages.SourceSilent():
+                self._feed(SourceSilent(message.reason))
+            case messages.SourceHeard():
+                self._feed(SourceHeard())
             case StreamEnded():
                 self._feed(StreamOver(message.reason))
             case PartOpened():
@@ -285,6 +305,7 @@ class Recording:
 
     def _opened(self, source: SourceOpened) -> None:
         self.source = source
+        self._settings = self._settings or source.settings
         self._opening.discard("capture")
         if not self._frame:
             self._frame = {
@@ -381,6 +402,9 @@ class Recording:
             case Announce(kind, text):
                 if kind == "recording_started":
                     self.began_at = time.monotonic()
+                if kind in NOTED:
+                    now = time.perf_counter_ns()
+                    self._send("encoder", messages.NoteEvent(host_ns=now, kind=kind, text=text))
                 self._announce(kind, text, self._details(kind))
             case Conclude():
                 self._conclude(action)
@@ -402,14 +426,39 @@ class Recording:
     def _details(self, kind: str) -> dict[str, Any]:
         if kind == "recording_started":
             path, recording_id = self.parts.base, self.parts.recording_id
-            return {"path": str(path), "recording_id": recording_id.hex()}
+            return {
+                "path": str(path),
+                "recording_id": recording_id.hex(),
+                "source": self._source_details(),
+            }
         if kind in ("part_opened", "part_sealed"):
             return {"path": str(self._part.path), "index": self._part.index}
         return {}
 
+    def _source_details(self) -> dict[str, Any]:
+        source = self.source
+        if source is None:
+            return {}
+        return {
+            "width_px": source.width_px,
+            "height_px": source.height_px,
+            "pixel_format": source.pixel_format,
+            "rate_hz": source.rate_hz,
+            "triggered": source.triggered,
+            "camera": source.camera,
+        }
+
     def _spec_for_rest(self) -> dict[str, Any]:
-        """The source's specification; after a restart with the frames that are still to come."""
+        """The source's specification; after a restart with the frames that are still to come.
+
+        A camera is opened again as itself, with the settings that it had: one that was unplugged
+        has forgotten them.
+        """
         spec = self.config.source_spec()
+        if self.config.source_kind == "vimba" and self.source is not None:
+            spec["url"] = f"vimba:{self.source.camera.get('id', '')}"
+            spec["restore"] = self._settings
+            spec["wait_s"] = REOPEN_WAIT_S
         if spec["frames"] is not None and self.source is not None:
             spec["frames"] = max(1, spec["frames"] - self.statistics.offered)
         return spec
@@ -468,6 +517,8 @@ class Recording:
     def _session(self) -> dict[str, Any]:
         camera = dict(self.source.camera) if self.source is not None else {}
         camera |= {"source": self.config.source}
+        if self._settings:
+            camera["settings"] = self._settings
         return {
             "session": self.config.session,
             "camera": camera,
@@ -559,6 +610,7 @@ class Recording:
             "size_bytes": self.parts.size_bytes,
             "state": _worst(states),
             "latency_s": self.seen.latency_percentiles(),
+            "source": self._source_details(),
             "encoder": self._encoder_figures(),
         }
         if balance.problems:

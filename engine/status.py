@@ -114,7 +114,8 @@ class StatusBoard:
                 return f"{role}_silent"
         rate_hz = recording.source.rate_hz if recording.source else 30.0
         if now - self._published_at > max(1.0, 5 / rate_hz):
-            return "no_frames"
+            waiting = recording.source is not None and recording.source.triggered
+            return "waiting" if waiting else "no_frames"
         if seen.durable_at is None:
             return "starting" if now - recording.began_at < DURABLE_WITHIN_S else "not_durable"
         if now - seen.durable_at > DURABLE_WITHIN_S:

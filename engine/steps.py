@@ -31,7 +31,9 @@ __all__ = [
     "RingRefused",
     "Role",
     "SetTimer",
+    "SourceHeard",
     "SourceReady",
+    "SourceSilent",
     "StartRequested",
     "StartWorker",
     "StopRequested",
@@ -104,6 +106,18 @@ class PartGone:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceSilent:
+    """The source should deliver frames and does not; its stream is still there."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHeard:
+    """Frames come: the first of a stream, or the first after a silence."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamOver:
     """The source delivers no more; ``reason`` as in `workers.sources.source.Source.run`."""
 
@@ -150,6 +164,8 @@ Event = (
     | PartReady
     | PartEnded
     | PartGone
+    | SourceSilent
+    | SourceHeard
     | StreamOver
     | WorkerRefused
     | WorkerGone

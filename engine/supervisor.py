@@ -20,7 +20,16 @@ from engine.recording import Recording
 from engine.status import StatusBoard
 from ipc import logs
 from ipc.errors import SealrecError, WrongState
-from ipc.messages import Event, GetStatus, Reply, Shutdown, StartRecording, Status, StopRecording
+from ipc.messages import (
+    Event,
+    GetStatus,
+    Reply,
+    Shutdown,
+    StartRecording,
+    Status,
+    StopRecording,
+    Trigger,
+)
 
 __all__ = ["ControllerGone", "Supervisor"]
 
@@ -90,6 +99,8 @@ class Supervisor:
                     self._stop(call)
                 case GetStatus(call):
                     self._reply(call, self._board.compose(self._recording))
+                case Trigger(call):
+                    self._trigger(call)
                 case Shutdown() | ControllerGone():
                     self._leaving = True
                     if self._recording is not None:
@@ -122,6 +133,11 @@ class Supervisor:
             return
         self._stop_calls.append(call)
         self._recording.stop()
+
+    def _trigger(self, call: int) -> None:
+        if self._recording is None or not self._recording.trigger():
+            raise WrongState("No camera that waits for triggers is being recorded.")
+        self._reply(call, {})
 
     def _announce(self, kind: str, text: str, details: dict[str, Any]) -> None:
         log = logs.logger.warning if kind in ("error", "disk_failed") else logs.logger.info

@@ -17,6 +17,8 @@ __all__ = [
     "PROTOCOL_MAJOR",
     "PROTOCOL_MINOR",
     "BeginStream",
+    "CameraRow",
+    "CamerasListed",
     "Control",
     "Delivery",
     "EncoderStatus",
@@ -25,15 +27,19 @@ __all__ = [
     "Event",
     "Failure",
     "FinishRecording",
+    "FireTrigger",
     "FragmentDurable",
     "FramesLost",
+    "FromCameras",
     "FromCapture",
     "FromController",
     "FromEncoder",
     "GetStatus",
     "Hello",
+    "ListCameras",
     "LossRow",
     "Message",
+    "NoteEvent",
     "OpenPart",
     "OpenSource",
     "PartFailed",
@@ -42,14 +48,18 @@ __all__ = [
     "PartSealed",
     "Reply",
     "Shutdown",
+    "SourceHeard",
     "SourceOpened",
+    "SourceSilent",
     "StartRecording",
     "Status",
     "StopRecording",
     "StreamEnded",
+    "ToCameras",
     "ToCapture",
     "ToController",
     "ToEncoder",
+    "Trigger",
     "WorkerStatus",
 ]
 
@@ -150,6 +160,12 @@ class StopRecording(Message, frozen=True, tag="stop"):
     call: Count
 
 
+class Trigger(Message, frozen=True, tag="trigger"):
+    """Let a camera that waits for software triggers take one frame; answered when it was asked."""
+
+    call: Count
+
+
 class GetStatus(Message, frozen=True, tag="get_status"):
     """Ask for the present status."""
 
@@ -211,17 +227,43 @@ class EndStream(Message, frozen=True, tag="end_stream"):
     """Stop the source; everything published stays in the ring."""
 
 
+class FireTrigger(Message, frozen=True, tag="fire_trigger"):
+    """Give the source one software trigger; nothing happens if it takes none."""
+
+
 # --- capture -> engine -----------------------------------------------------------------------
 
 
 class SourceOpened(Message, frozen=True, tag="source_opened"):
-    """The source is open and says what it will deliver."""
+    """The source is open and says what it will deliver.
+
+    Attributes:
+        width_px: Frame width.
+        height_px: Frame height.
+        pixel_format: `ipc.frame.PixelFormat`.
+        rate_hz: Nominal frame rate.
+        camera: Model, serial number and settings as read back.
+        triggered: Frames come when something outside says so: their absence is no fault.
+        settings: All of the camera's settings as text, to be given back when it is opened again.
+    """
 
     width_px: Annotated[int, msgspec.Meta(ge=1, le=65536)]
     height_px: Annotated[int, msgspec.Meta(ge=1, le=65536)]
     pixel_format: Text
     rate_hz: Annotated[float, msgspec.Meta(gt=0, le=100_000)]
     camera: dict[str, str] = {}
+    triggered: bool = False
+    settings: str = ""
+
+
+class SourceSilent(Message, frozen=True, tag="source_silent"):
+    """The source should deliver frames and does not; ``SourceHeard`` or ``StreamEnded`` follows."""
+
+    reason: Text
+
+
+class SourceHeard(Message, frozen=True, tag="source_heard"):
+    """Frames come: the first of a stream, or the first after a silence."""
 
 
 class StreamEnded(Message, frozen=True, tag="stream_ended"):
@@ -282,6 +324,14 @@ class FinishRecording(Message, frozen=True, tag="finish_recording"):
 
     through: Count
     previous: dict[str, Any] = {}
+
+
+class NoteEvent(Message, frozen=True, tag="note_event"):
+    """Something to be written into the next fragment's ``events`` (FORMAT.md)."""
+
+    host_ns: Count
+    kind: Text
+    text: Text = ""
 
 
 # --- encoder -> engine -----------------------------------------------------------------------
@@ -387,12 +437,55 @@ class EncoderStatus(Message, frozen=True, tag="encoder_status"):
     convert_ms: float
 
 
+# --- engine <-> cameras (workers/cameras.py) --------------------------------------------------
+
+
+class ListCameras(Message, frozen=True, tag="list_cameras"):
+    """Look for cameras and answer with ``CamerasListed`` or ``Failure``.
+
+    Attributes:
+        sdk_settings: File with which the camera SDK starts; empty: its own.
+    """
+
+    sdk_settings: str = ""
+
+
+class CameraRow(msgspec.Struct, frozen=True):
+    """One camera that was found.
+
+    Attributes:
+        id: What ``vimba:ID`` takes.
+        model: Model name.
+        serial: Serial number.
+        access: Permitted ways to open it; empty while another program has it.
+        formats: Pixel formats it offers, in its own spelling; empty if it cannot be opened.
+        rate_range_hz: Slowest and fastest frame rate at its present settings, if it tells.
+    """
+
+    id: Text
+    model: Text
+    serial: Text
+    access: list[str] = []
+    formats: list[str] = []
+    rate_range_hz: tuple[float, float] | None = None
+
+
+class CamerasListed(Message, frozen=True, tag="cameras_listed"):
+    """All cameras that the SDK finds."""
+
+    cameras: list[CameraRow]
+
+
 Control = Hello | Failure
-FromController = Hello | StartRecording | StopRecording | GetStatus | Shutdown
+FromController = Hello | StartRecording | StopRecording | GetStatus | Trigger | Shutdown
 ToController = Hello | Failure | Reply | Status | Event
-ToCapture = Hello | OpenSource | BeginStream | EndStream | Shutdown
-FromCapture = Hello | Failure | SourceOpened | StreamEnded | WorkerStatus | Event
-ToEncoder = Hello | OpenPart | FinishRecording | Shutdown
+ToCapture = Hello | OpenSource | BeginStream | FireTrigger | EndStream | Shutdown
+FromCapture = (
+    Hello | Failure | SourceOpened | SourceSilent | SourceHeard | StreamEnded | WorkerStatus | Event
+)
+ToCameras = Hello | ListCameras | Shutdown
+FromCameras = Hello | Failure | CamerasListed
+ToEncoder = Hello | OpenPart | FinishRecording | NoteEvent | Shutdown
 FromEncoder = (
     Hello
     | Failure

@@ -1,10 +1,11 @@
 """The capture process: one source, one ring, and the account of what never reached the ring.
 
-    opening -> open -> streaming -> ended
+    opening -> open -> streaming <-> silent -> ended
          `-- any --> ended on EndStream, on the source's own end, or when the lifeline is lost
 
-The sink here is the only place where epochs begin and gaps between ids are found, whatever the
-source. It is not the ledger: it names losses in the ring's loss log and counts nothing.
+The source works in a thread of its own, so that the main thread can tell the supervisor of one that
+is silent or hangs inside its SDK: then this process leaves, and another one tries. What becomes of
+the frames is in `ring_sink`.
 """
 
 from __future__ import annotations
@@ -17,189 +18,197 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy.typing as npt
 
 from ipc import logs, osdep
-from ipc.errors import SealrecError
-from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
+from ipc.errors import CameraError, SealrecError
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
     BeginStream,
     EndStream,
     Failure,
+    FireTrigger,
     OpenSource,
     Shutdown,
+    SourceHeard,
     SourceOpened,
+    SourceSilent,
     StreamEnded,
     ToCapture,
-    WorkerStatus,
 )
 from ipc.ring import RingWriter
-from workers.sources.source import Source, SourceInfo, SourceSpec, open_source
+from workers.ring_sink import RingSink
+from workers.silence import Silence
+from workers.sources.source import (
+    SourceInfo,
+    SourceSpec,
+    TriggeredSource,
+    open_source,
+)
 
-__all__ = ["RingSink", "main"]
+__all__ = ["main"]
 
 HEARTBEAT_S = 0.2
+POLL_S = 0.05
 STOP_WAIT_S = 3.0
-BLOCK_SLICE_S = 0.1
+CLOSE_WAIT_S = 2.0
+# How long a source may take to open, beyond what its specification lets it wait.
+OPEN_LIMIT_S = 20.0
+OPEN_QUIET_S = 2.0  # waiting longer than this is told
 CRASHED = 70
 
 
-class RingSink:
-    """Puts a source's frames into the ring and names every one that does not get there.
+class _Source:
+    """The source in a thread of its own: opened, streamed when told to, closed.
 
-    Args:
-        ring: The ring's writer.
-        rate_hz: Nominal frame rate, to tell a gap of time from a frame period.
-        policy: ``drop`` refuses a frame when the ring is full, ``block`` waits for room.
-        stop: Ends a wait for room; set here once ``max_frames`` have been offered.
-        max_frames: End after so many frames, lost ones counted; None: no limit.
+    Attributes:
+        info: Once it is open.
+        failure: Why it could not be opened.
+        reason: Why its stream ended; empty before.
     """
 
-    def __init__(
-        self,
-        ring: RingWriter,
-        *,
-        rate_hz: float,
-        policy: str,
-        stop: threading.Event,
-        max_frames: int | None = None,
-    ) -> None:
-        self._ring = ring
-        self._period_ns = int(1e9 / rate_hz)
-        self._block = policy == "block"
+    def __init__(self, spec: SourceSpec, stop: threading.Event) -> None:
+        self.info: SourceInfo | None = None
+        self.failure: Exception | None = None
+        self.reason = ""
+        self.over = False
+        self.sink: RingSink | None = None
+        self._source = open_source(spec)
         self._stop = stop
-        self._left = max_frames
-        self.limit_reached = False
-        self._epoch: int | None = None
-        self._last_id = -1
-        self._last_camera_ns = -1
-        self._last_host_ns = 0
+        self._begin = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="source", daemon=True)
+        self._thread.start()
 
-    def acquire(
-        self,
-        frame_id: int,
-        camera_ns: int,
-        *,
-        width_px: int,
-        height_px: int,
-        pixel_format: PixelFormat,
-    ) -> npt.NDArray[Any] | None:
-        """See `workers.sources.source.FrameSink.acquire`."""
-        if self.limit_reached:
-            return None
-        stamp = self._arrive(frame_id, camera_ns)
-        view = None
-        while view is None:
-            view = self._ring.acquire(
-                stamp,
-                width_px=width_px,
-                height_px=height_px,
-                pixel_format=pixel_format,
-                timeout_s=BLOCK_SLICE_S if self._block else 0,
-            )
-            if view is None and (not self._block or self._stop.is_set()):
-                self._lose(LossClass.RING_FULL, stamp)
-                self._offered(1)
-                return None
-        return view
+    def begin(self, sink: RingSink) -> None:
+        """Stream into the sink."""
+        self.sink = sink
+        self._begin.set()
 
-    def publish(self) -> None:
-        """See `workers.sources.source.FrameSink.publish`."""
-        self._ring.publish()
-        self._offered(1)
+    def trigger(self) -> None:
+        """Give a software trigger to a source that takes one."""
+        if isinstance(self._source, TriggeredSource):
+            self._source.trigger()
 
-    def incomplete(self, frame_id: int, camera_ns: int) -> None:
-        """See `workers.sources.source.FrameSink.incomplete`."""
-        if not self.limit_reached:
-            self._lose(LossClass.INCOMPLETE, self._arrive(frame_id, camera_ns))
-            self._offered(1)
+    def statistics(self) -> dict[str, Any]:
+        """Counts so far."""
+        found: dict[str, Any] = msgspec.to_builtins(self._source.statistics())
+        return found
 
-    def missed(self, first_id: int, last_id: int) -> None:
-        """See `workers.sources.source.FrameSink.missed`."""
-        now = time.perf_counter_ns()
-        if self._epoch is None:
-            self._begin_epoch(now)
-        self._gap(first_id, last_id, self._last_host_ns or now, now)
-        self._last_id, self._last_host_ns = last_id, now
+    def stop(self, timeout_s: float) -> bool:
+        """End it; False if its stream has not ended in time."""
+        self._stop.set()
+        self._begin.set()
+        deadline = time.monotonic() + timeout_s
+        while not self.over and time.monotonic() < deadline:
+            self._thread.join(0.01)
+        return self.over
 
-    def _arrive(self, frame_id: int, camera_ns: int) -> FrameStamp:
-        """Begin an epoch where ids or clock step back, and name the ids that were skipped."""
-        now = time.perf_counter_ns()
-        if self._epoch is None or frame_id <= self._last_id:
-            self._begin_epoch(now)
-        elif camera_ns <= self._last_camera_ns:
-            self._epoch = self._ring.begin_epoch()  # the ids go on, so a gap in them is still known
-        if 0 <= self._last_id < frame_id - 1:
-            self._gap(self._last_id + 1, frame_id - 1, self._last_host_ns, now)
-        self._last_id, self._last_camera_ns, self._last_host_ns = frame_id, camera_ns, now
-        assert self._epoch is not None
-        return FrameStamp(self._epoch, frame_id, camera_ns, now)
+    def wait_closed(self, timeout_s: float) -> None:
+        """Wait for the source to be closed; one that hangs is left to the end of the process."""
+        self._thread.join(timeout_s)
 
-    def _begin_epoch(self, now: int) -> None:
-        """Begin an epoch with new ids; what passed since the last frame is a gap of unknown ids."""
-        last = self._ring.last_stamp
-        self._epoch = self._ring.begin_epoch()
-        if last is not None and now - last.host_ns > 2 * self._period_ns:
-            self._ring.record_loss(
-                Loss(LossClass.CAMERA_GAP, self._epoch, None, None, last.host_ns, now)
-            )
-        self._last_id = self._last_camera_ns = -1
+    def _work(self) -> None:
+        try:
+            self.info = self._source.open()
+            self._begin.wait()
+            if self.sink is not None:
+                self._stream(self.sink)
+        except Exception as error:  # noqa: BLE001 - of a thread: the main one raises it
+            self.failure = error
+        self.over = True
+        self._source.close()
 
-    def _gap(self, first_id: int, last_id: int, since_ns: int, now: int) -> None:
-        assert self._epoch is not None
-        self._ring.record_loss(
-            Loss(LossClass.CAMERA_GAP, self._epoch, first_id, last_id, since_ns, now)
-        )
-        self._offered(last_id - first_id + 1)
-
-    def _lose(self, loss_class: LossClass, stamp: FrameStamp) -> None:
-        self._ring.record_loss(Loss.of(stamp, loss_class))
-
-    def _offered(self, frames: int) -> None:
-        if self._left is not None:
-            self._left -= frames
-            if self._left <= 0:
-                self.limit_reached = True
-                self._stop.set()
+    def _stream(self, sink: RingSink) -> None:
+        try:
+            reason = self._source.run(sink, self._stop)
+            self.reason = "limit" if sink.limit_reached else reason
+        except SealrecError as error:
+            self.reason = f"source_error: {error}"
+        except Exception:  # noqa: BLE001 - of a thread: its end is reported, not lost
+            logs.logger.exception("source failed")
+            self.reason = "source_error: the source failed; see the log"
 
 
 class _Capture:
-    """One run of the process: what the supervisor asked for, and the thread that streams."""
+    """One run of the process: what the supervisor asked for, and what it hears of the source."""
 
     def __init__(self, lifeline: Lifeline, arguments: WorkerArguments) -> None:
         self._lifeline = lifeline
         self._ring: RingWriter | None = None
         self._arguments = arguments
-        self._source: Source | None = None
-        self._info: SourceInfo | None = None
+        self._source: _Source | None = None
+        self._opened = False
+        self._open_by = self._tell_by = 0.0
         self._policy = "drop"
         self._stop = threading.Event()
-        self._streaming: threading.Thread | None = None
-        self._reason = "stopped"
+        self._silence: Silence | None = None
+        self._lost = ""
         self._measure = SelfMeasure()
+        self._beat_at = 0.0
 
     def run(self) -> int:
         """Serve the supervisor until the stream has ended or the lifeline is lost."""
         while True:
-            item = self._lifeline.next(HEARTBEAT_S)
+            item = self._lifeline.next(POLL_S)
             if isinstance(item, OpenSource):
                 self._open(item)
             elif isinstance(item, BeginStream):
                 self._begin(item)
+            elif isinstance(item, FireTrigger) and self._source is not None:
+                self._source.trigger()
             elif isinstance(item, EndStream | Shutdown) or item is LIFELINE_LOST:
-                self._end()
-                return 0
-            if self._streaming is not None and not self._streaming.is_alive():
-                self._end()
-                return 0
-            self._lifeline.channel.send_quietly(self._status())
+                return self._end()
+            if self._source is not None and self._watch(self._source):
+                return self._end()
+            self._beat()
 
     def _open(self, order: OpenSource) -> None:
         spec = msgspec.convert(order.spec, SourceSpec)
         self._policy = order.policy
-        self._source = open_source(spec)
-        info = self._info = self._source.open()
+        now = time.monotonic()
+        self._open_by = now + spec.wait_s + OPEN_LIMIT_S
+        self._tell_by = now + OPEN_QUIET_S if spec.wait_s else self._open_by
+        self._source = _Source(spec, self._stop)
+
+    def _begin(self, order: BeginStream) -> None:
+        assert self._source is not None
+        assert self._source.info is not None
+        assert self._arguments.ring is not None
+        info = self._source.info
+        self._ring = RingWriter.attach(self._arguments.ring)
+        sink = RingSink(
+            self._ring, info, policy=self._policy, stop=self._stop, max_frames=order.max_frames
+        )
+        self._silence = Silence(info.silence_limit_s, time.monotonic())
+        self._source.begin(sink)
+
+    def _watch(self, source: _Source) -> bool:
+        """Look at the source and tell what is new; True once it is over.
+
+        Raises:
+            SealrecError: It could not be opened.
+        """
+        if source.failure is not None:
+            raise source.failure
+        if source.over:
+            return True
+        if source.info is None:
+            self._watch_opening()
+        elif not self._opened:
+            self._tell_opened(source.info)
+        elif source.sink is not None:
+            return self._watch_silence(source.sink)
+        return False
+
+    def _watch_opening(self) -> None:
+        now = time.monotonic()
+        if now > self._open_by:
+            raise CameraError("The source does not open; its driver or SDK hangs.")
+        if now > self._tell_by:
+            self._tell_by = self._open_by  # once
+            self._lifeline.channel.send_quietly(SourceSilent(reason="it cannot be opened yet"))
+
+    def _tell_opened(self, info: SourceInfo) -> None:
+        self._opened = True
         self._lifeline.channel.send(
             SourceOpened(
                 width_px=info.width_px,
@@ -207,56 +216,44 @@ class _Capture:
                 pixel_format=info.pixel_format.value,
                 rate_hz=info.rate_hz,
                 camera={**info.camera, "clock": info.clock},
+                triggered=info.triggered,
+                settings=info.settings,
             )
         )
 
-    def _begin(self, order: BeginStream) -> None:
-        assert self._source is not None
-        assert self._info is not None
-        assert self._arguments.ring is not None
-        self._ring = RingWriter.attach(self._arguments.ring)
-        sink = RingSink(
-            self._ring,
-            rate_hz=self._info.rate_hz,
-            policy=self._policy,
-            stop=self._stop,
-            max_frames=order.max_frames,
-        )
-        self._streaming = threading.Thread(
-            target=self._stream, args=(self._source, sink), name="source", daemon=True
-        )
-        self._streaming.start()
+    def _watch_silence(self, sink: RingSink) -> bool:
+        assert self._silence is not None  # since begin
+        news = self._silence.look(time.monotonic(), sink.signs)
+        if news == "heard":
+            self._lifeline.channel.send_quietly(SourceHeard())
+        elif news == "silent":
+            self._lifeline.channel.send_quietly(SourceSilent(reason=self._silence.text))
+        elif news == "given up":
+            self._lost = f"camera_lost: {self._silence.text}"
+            return True
+        return False
 
-    def _stream(self, source: Source, sink: RingSink) -> None:
-        try:
-            self._reason = source.run(sink, self._stop)
-            if sink.limit_reached:
-                self._reason = "limit"
-        except SealrecError as error:
-            self._reason = f"source_error: {error}"
-        except Exception:  # noqa: BLE001 - of a thread: its end is reported, not lost
-            logs.logger.exception("source failed")
-            self._reason = "source_error: the source failed; see the log"
-
-    def _end(self) -> None:
+    def _end(self) -> int:
         """Stop the source, mark the stream's end in the ring, and say so."""
-        self._stop.set()
-        if self._streaming is not None:
-            self._streaming.join(STOP_WAIT_S)
-            if self._streaming.is_alive():
-                self._reason = "hung: the source did not stop"
-        if self._ring is not None:
-            self._ring.end_stream(self._reason)
-        self._lifeline.channel.send_quietly(StreamEnded(reason=self._reason))
-        self._lifeline.channel.flush(1.0)
-        if self._source is not None and self._reason[:4] != "hung":
-            self._source.close()
-
-    def _status(self) -> WorkerStatus:
-        detail: dict[str, Any] = {}
+        reason = self._lost or "stopped"
         if self._source is not None:
-            detail = msgspec.to_builtins(self._source.statistics())
-        return self._measure.status(detail)
+            ended = self._source.stop(STOP_WAIT_S if self._ring is not None else 0)
+            if not self._lost:
+                reason = (self._source.reason or reason) if ended else "hung: it did not stop"
+        if self._ring is not None:
+            self._ring.end_stream(reason)
+        self._lifeline.channel.send_quietly(StreamEnded(reason=reason))
+        self._lifeline.channel.flush(1.0)
+        if self._source is not None and self._opened:
+            self._source.wait_closed(CLOSE_WAIT_S)
+        return 0
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + HEARTBEAT_S
+            detail = {} if self._source is None else self._source.statistics()
+            self._lifeline.channel.send_quietly(self._measure.status(detail))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

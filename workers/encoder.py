@@ -21,7 +21,14 @@ from typing import Any
 
 import msgspec
 
-from engine.container.tables import ClockPair, FragmentTable, SealTable, SessionTable
+from engine.container.tables import (
+    ClockPair,
+    FragmentTable,
+    FrameRow,
+    Note,
+    SealTable,
+    SessionTable,
+)
 from engine.ledger import Ledger
 from ipc import logs, osdep
 from ipc.errors import EncoderError, SealrecError
@@ -33,6 +40,7 @@ from ipc.messages import (
     FinishRecording,
     FramesLost,
     LossRow,
+    NoteEvent,
     OpenPart,
     PartNeeded,
     Shutdown,
@@ -85,6 +93,8 @@ class _Encoder:
         self._part: _Part | None = None
         self._held: RingFrame | None = None
         self._losses: list[Loss] = []
+        self._events: list[Note] = []
+        self._end_pts = 0
         self._resumed = False
         self._through: int | None = None
         self._previous: Ledger | None = None
@@ -108,6 +118,8 @@ class _Encoder:
                 self._through = item.through
                 self._previous = Ledger()
                 self._previous.add_snapshot(item.previous)
+            elif isinstance(item, NoteEvent):
+                self._events.append(Note(item.host_ns, item.kind, item.text))
             elif isinstance(item, Shutdown):
                 return self._leave()
             elif item is LIFELINE_LOST:
@@ -153,7 +165,7 @@ class _Encoder:
             part.assembler.close()
             self._write_closed(part)
         elif part.assembler.empty and now - self._last_piece_at > TABLE_EVERY_S:
-            self._write_table_only(part)
+            self._write_table_only()
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -233,8 +245,15 @@ class _Encoder:
         self._heartbeat.beat(now_or_never=True)
         part.encoder.close()
         self._part = None
+        table = SealTable(
+            parts=part.order.index + 1,
+            last=last,
+            lost=lost,
+            events=self._take_events(),
+            clock=_clock_pair(),
+        )
         self._disk.seal(
-            SealTable(parts=part.order.index + 1, last=last, lost=lost, clock=_clock_pair()),
+            table,
             previous=self._previous,
             loss_cursor=self._ring.loss_cursor,
         )
@@ -348,13 +367,23 @@ class _Encoder:
         part.fragment_number += 1
         # What the encoder still holds back or the next fragment carries is not covered by this one.
         committed = last.seq + 1 if not part.assembler.empty else self._consumed
-        table = FragmentTable(frames=assembly.rows, lost=self._take_losses(), clock=_clock_pair())
-        self._put(table, media, first.pts, last.pts - first.pts + period, committed)
+        self._end_pts = last.pts + period
+        self._put(
+            self._table(assembly.rows), media, first.pts, self._end_pts - first.pts, committed
+        )
 
-    def _write_table_only(self, part: _Part) -> None:
-        pts = self._timeline.host_pts(time.perf_counter_ns())
-        table = FragmentTable(lost=self._take_losses(), clock=_clock_pair())
-        self._put(table, b"", pts, 0, self._consumed)
+    def _write_table_only(self) -> None:
+        # Where the video stands: the time that passes without frames is in the table's clock.
+        self._put(self._table(), b"", self._end_pts, 0, self._consumed)
+
+    def _table(self, rows: tuple[FrameRow, ...] = ()) -> FragmentTable:
+        return FragmentTable(
+            frames=rows, lost=self._take_losses(), events=self._take_events(), clock=_clock_pair()
+        )
+
+    def _take_events(self) -> tuple[Note, ...]:
+        events, self._events = tuple(self._events), []
+        return events
 
     def _put(
         self, table: FragmentTable, media: bytes, pts: int, duration: int, committed: int

@@ -58,12 +58,6 @@ class Timeline:
         self._last_media_ns = max(media_ns, self._last_media_ns)
         return self._last_pts
 
-    def host_pts(self, host_ns: int) -> int:
-        """PTS of a moment of host time, for fragments without frames; never before the last one."""
-        if self.host_origin_ns is None:
-            return 0
-        return max(self._last_pts + 1, ticks(host_ns - self.host_origin_ns))
-
     def _place(self, stamp: FrameStamp) -> int:
         if self.host_origin_ns is None:
             self.host_origin_ns = stamp.host_ns

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from engine.cli import doctor, keys, read, record
+from engine.cli import cameras, doctor, keys, read, record
 from engine.cli.output import fail
 from ipc.errors import ConfigError, SealrecError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 record.register(app)
 read.register(app)
 doctor.register(app)
+cameras.register(app)
 app.add_typer(keys.app, name="keys")
 
 

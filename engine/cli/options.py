@@ -8,7 +8,25 @@ import typer
 
 from ipc.errors import ConfigError
 
-__all__ = ["KeyFiles", "PasswordFiles", "PublicKeys", "parse_size"]
+__all__ = [
+    "CameraSdkSettings",
+    "CameraSettings",
+    "KeyFiles",
+    "PasswordFiles",
+    "PublicKeys",
+    "parse_size",
+]
+
+CameraSettings = Annotated[
+    str | None,
+    typer.Option(help="A camera's settings (XML of Vimba X Viewer or vmbpy).", metavar="FILE"),
+]
+CameraSdkSettings = Annotated[
+    str | None,
+    typer.Option(
+        help="VmbC.xml that the camera SDK starts with. Default: its own.", metavar="FILE"
+    ),
+]
 
 KeyFiles = Annotated[
     list[str] | None, typer.Option("--key-file", help="Key file; may repeat.", metavar="FILE")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +17,22 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from engine.cli.options import KeyFiles, PasswordFiles, PublicKeys, parse_size
+from engine.cli.options import (
+    CameraSdkSettings,
+    CameraSettings,
+    KeyFiles,
+    PasswordFiles,
+    PublicKeys,
+    parse_size,
+)
 from engine.cli.output import AsJson, console, human_bytes, human_time, print_json
 from ipc.errors import ConfigError
-from ipc.messages import Event, Reply, Shutdown, StartRecording, Status, StopRecording
+from ipc.messages import Event, Reply, Shutdown, StartRecording, Status, StopRecording, Trigger
 
 __all__ = ["record_once", "register"]
 
 EXIT_EARLY = 7
+START_CALL, STOP_CALL, TRIGGER_CALL = 1, 2, 3
 
 Source = Annotated[
     str, typer.Option(help="synthetic[:scene|:chart], file:PATH or vimba[:ID].", metavar="SOURCE")
@@ -64,6 +75,18 @@ def record(  # noqa: PLR0913, PLR0917 - one parameter per option
     ring_seconds: Annotated[
         float | None, typer.Option(help="Depth of the frame ring. Default 3, at most 1 GiB.")
     ] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option(
+            help="What a camera waits for before each frame: hardware, or software: each line on "
+            "stdin takes one; off. Default: as it is set."
+        ),
+    ] = None,
+    camera_settings: CameraSettings = None,
+    camera_sdk_settings: CameraSdkSettings = None,
+    camera_return: Annotated[
+        float, typer.Option(help="Seconds that a camera may be away before the file is sealed.")
+    ] = 30.0,
     session: Annotated[
         list[str] | None,
         typer.Option("--session", help="NAME=VALUE for the file's session table; may repeat."),
@@ -91,6 +114,10 @@ def record(  # noqa: PLR0913, PLR0917 - one parameter per option
         "policy": policy,
         "realtime": policy != "block" if realtime is None else realtime,
         "ring_seconds": ring_seconds,
+        "trigger": trigger,
+        "camera_settings": camera_settings,
+        "camera_sdk_settings": camera_sdk_settings,
+        "camera_return_s": camera_return,
         "session": dict(_pair(item) for item in session or ()),
     }
     if seconds is not None and seconds <= 0:
@@ -183,19 +210,21 @@ def record_once(config: dict[str, Any], *, show: bool) -> dict[str, Any]:
             if message.kind == "recording_stopped":
                 outcome["result"] = message.details
                 supervisor.submit(Shutdown())
-        elif isinstance(message, Reply) and not message.ok:
+        elif isinstance(message, Reply) and not message.ok and message.call != TRIGGER_CALL:
             outcome["error"] = message.error
             supervisor.submit(Shutdown())
 
     supervisor = Supervisor(listen)
 
     def stop(_signal: int, _frame: object) -> None:
-        supervisor.submit(StopRecording(call=2))
+        supervisor.submit(StopRecording(call=STOP_CALL))
 
     previous = {number: signal.signal(number, stop) for number in _stop_signals()}
     try:
         with live if live is not None and console.is_terminal else contextlib.nullcontext():
-            supervisor.submit(StartRecording(call=1, config=config))
+            supervisor.submit(StartRecording(call=START_CALL, config=config))
+            if config.get("trigger") == "software":
+                _read_triggers(lambda: supervisor.submit(Trigger(call=TRIGGER_CALL)))
             supervisor.run()
     finally:
         for number, handler in previous.items():
@@ -204,6 +233,18 @@ def record_once(config: dict[str, Any], *, show: bool) -> dict[str, Any]:
         raise errors.from_code(**outcome["error"])
     result: dict[str, Any] = outcome["result"]
     return result
+
+
+def _read_triggers(trigger: Callable[[], None]) -> None:
+    """Call ``trigger`` for each line on stdin, from a thread of its own."""
+
+    def read() -> None:
+        # Not sys.stdin: its lock, held by a thread that still reads, would stop the exit.
+        while lines := os.read(0, 4096):
+            for _ in range(lines.count(b"\n")):
+                trigger()
+
+    threading.Thread(target=read, name="triggers", daemon=True).start()
 
 
 def _stop_signals() -> list[signal.Signals]:
@@ -222,6 +263,9 @@ def _tell(event: Event, *, show: bool) -> None:
         "frames_lost",
         "worker_restarted",
     )
+    camera = event.details.get("source", {}).get("camera", {})
+    if show and event.kind == "recording_started" and "not_as_asked" in camera:
+        console.print(f"the camera moved what was asked for: {camera['not_as_asked']}")
     if show and event.kind in shown:
         console.print(f"{time.strftime('%H:%M:%S')} {event.kind}: {event.text}")
 

@@ -36,7 +36,9 @@ from engine.steps import (
     RingRefused,
     Role,
     SetTimer,
+    SourceHeard,
     SourceReady,
+    SourceSilent,
     StartRequested,
     StartWorker,
     StopRequested,
@@ -67,6 +69,7 @@ DRAIN = [
 ]
 STOP = [EndStream(), SetTimer("stop", STOP_S)]
 SEALED = [Announce("part_sealed"), Conclude(started=True, problem=None)]
+BACK = [CancelTimer("camera_return"), CancelTimer("camera_retry"), Announce("camera_back")]
 RESTART_CAPTURE = [
     Announce("worker_restarted", "capture ended with code -9"),
     StartWorker("capture"),
@@ -453,6 +456,16 @@ def test_a_full_disk_whose_part_was_sealed_early() -> None:
     ]
 
 
+def test_a_failed_disk_and_an_encoder_that_dies_after_its_early_seal() -> None:
+    """Its exit concludes, sealed or not: nobody else will."""
+    machine = recording()
+    run(machine, PartGone(FULL), StreamOver("stopped"))
+    assert machine.handle(WorkerGone("encoder", 0, sealed=True)) == [
+        RetirePart(),
+        Conclude(started=True, problem=FULL),
+    ]
+
+
 def test_the_disk_fails_while_draining() -> None:
     """The encoder leaves by itself; its exit concludes."""
     machine = draining()
@@ -473,34 +486,78 @@ def test_the_first_problem_is_the_one_that_is_told() -> None:
 
 
 def test_a_lost_camera_is_looked_for_until_it_is_back() -> None:
-    """Each exit of a capture that finds nothing sets the next try; the file stays open."""
+    """Each exit of a capture that finds nothing sets the next try; its first frame ends it."""
     machine = recording()
     retry = [SetTimer("camera_retry", CAMERA_RETRY_S)]
     again = [StartWorker("capture"), OpenSource()]
     assert run(
         machine,
-        StreamOver("camera_lost"),
+        StreamOver("camera_lost: it is gone"),
         WorkerGone("capture", 0),
         TimerFired("camera_retry"),
         WorkerRefused("capture", NO_CAMERA),
         WorkerGone("capture", 7),
         TimerFired("camera_retry"),
         SourceReady(),
+        SourceHeard(),
+        SourceHeard(),
     ) == [
-        [Announce("camera_lost"), SetTimer("camera_return", 30.0)],
+        [Announce("camera_lost", "it is gone"), SetTimer("camera_return", 30.0)],
         retry,
         again,
         [],
         retry,
         again,
-        [
-            BeginStream(),
-            CancelTimer("camera_return"),
-            CancelTimer("camera_retry"),
-            Announce("camera_back"),
-        ],
+        [BeginStream()],
+        BACK,
+        [],
     ]
     assert not machine.camera_away
+
+
+def test_a_silent_camera_is_lost_and_back_without_a_restart() -> None:
+    """Its stream stays; a second report of the same silence changes nothing."""
+    machine = recording()
+    silent = SourceSilent("no frame for 1.0 s")
+    lost = [Announce("camera_lost", silent.reason), SetTimer("camera_return", 30.0)]
+    assert run(machine, silent, silent, SourceHeard(), SourceHeard(), silent) == [
+        lost,
+        [],
+        BACK,
+        [],
+        lost,
+    ]
+
+
+def test_a_silence_that_lasts_leads_to_another_capture() -> None:
+    """The controller hears of it once, and the time for its return runs from there."""
+    machine = recording()
+    assert run(
+        machine,
+        SourceSilent("no frame for 1.0 s"),
+        StreamOver("camera_lost: no frame for 4.0 s"),
+        WorkerGone("capture", 0),
+        TimerFired("camera_retry"),
+    ) == [
+        [Announce("camera_lost", "no frame for 1.0 s"), SetTimer("camera_return", 30.0)],
+        [],
+        [SetTimer("camera_retry", CAMERA_RETRY_S)],
+        [StartWorker("capture"), OpenSource()],
+    ]
+
+
+@pytest.mark.parametrize("event", [StopRequested(), TimerFired("camera_return")])
+def test_a_silent_camera_that_streams_is_stopped_first(event: Event) -> None:
+    """What it may still publish is recorded before the encoder drains."""
+    machine = recording()
+    machine.handle(SourceSilent("no frame for 1.0 s"))
+    assert machine.handle(event)[-2:] == STOP
+    assert machine.handle(StreamOver("stopped")) == DRAIN
+
+
+def test_a_source_that_falls_silent_while_it_is_stopped_does_not_matter() -> None:
+    """Nor does one that is heard."""
+    assert run(stopping(), SourceSilent("no frame"), SourceHeard()) == [[], []]
 
 
 def test_a_camera_that_does_not_come_back_ends_the_recording() -> None:
@@ -577,7 +634,9 @@ def test_a_source_error_is_the_problem() -> None:
 # --- what holds on every path -----------------------------------------------------------------
 
 EXITS = st.sampled_from([0, 7, 70, -9, -15])
-REASONS = st.sampled_from(["limit", "end", "stopped", "camera_lost", "hung: x", "source_error: x"])
+REASONS = st.sampled_from(
+    ["limit", "end", "stopped", "camera_lost", "camera_lost: x", "hung: x", "source_error: x"]
+)
 ROLES: list[Role] = ["capture", "encoder"]
 
 
@@ -685,6 +744,12 @@ class AnyOrder(RuleBasedStateMachine):
         """The source ends."""
         self.streaming = False
         self.feed(StreamOver(reason))
+
+    @precondition(lambda self: "capture" in self.running)
+    @rule(event=st.sampled_from([SourceSilent("no frame"), SourceHeard()]))
+    def source_is_watched(self, event: Event) -> None:
+        """The source is silent, or heard again."""
+        self.feed(event)
 
     @precondition(lambda self: "capture" in self.running and not self.source_open)
     @rule(problem=st.sampled_from([NO_CAMERA, FULL]))

@@ -71,6 +71,7 @@ class FrameHandler:
         self._first_id: int | None = None
         self._last_id = -1
         self._last_ns = -1
+        self._has_times = False
         self._heard = time.perf_counter()
         self._published = self._refused = self._missed = self._incomplete = 0
 
@@ -106,8 +107,8 @@ class FrameHandler:
         return self._finished.wait(timeout_s)
 
     def silent_s(self) -> float:
-        """Seconds since the last frame."""
-        return time.perf_counter() - self._heard
+        """Seconds since the last frame; 0 while one is being taken, however long that lasts."""
+        return 0.0 if self._delivery.locked() else time.perf_counter() - self._heard
 
     def statistics(self) -> SourceStatistics:
         """Counts so far."""
@@ -174,8 +175,10 @@ class FrameHandler:
 
     def _camera_ns(self, frame: Any) -> int:
         ticks = frame.get_timestamp()
-        if not ticks:
+        # Zero is what a camera without a clock sends, and what a restarted clock begins with.
+        if ticks is None or not (ticks or self._has_times):
             return time.perf_counter_ns()
+        self._has_times = True
         return int(ticks) * NS // self.ticks_hz
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from ipc.errors import ConfigError
 from ipc.frame import PixelFormat
 
-__all__ = ["CAMERA_FORMATS", "Features"]
+__all__ = ["CAMERA_FORMATS", "RATE_FEATURES", "Features"]
+
+RATE_FEATURES = ("AcquisitionFrameRate", "AcquisitionFrameRateAbs")
 
 # Names in the camera's PixelFormat feature, in order of preference if none was asked for.
 CAMERA_FORMATS: dict[PixelFormat, tuple[str, ...]] = {
@@ -51,6 +53,16 @@ class Features:
     def read_first(self, names: Sequence[str]) -> Any:
         """Value of the first of these features that can be read."""
         return next((value for name in names if (value := self.read(name)) is not None), None)
+
+    def setting(self, name: str) -> Any:
+        """Value of a feature that can be written now; None of one that cannot, else ``missing``."""
+        try:
+            feature = self._camera.get_feature_by_name(name)
+        except self._errors:
+            return "missing"
+        with suppress(*self._errors):
+            return self.read(name) if feature.is_writeable() else None
+        return None
 
     def write(self, name: str, value: float | str | bool) -> bool:
         """Write a feature where possible, numbers moved into its range and onto its steps."""
@@ -108,6 +120,41 @@ class Features:
             f"The camera does not deliver {wish or 'any pixel format that can be recorded'}.",
             hint=f"It offers {', '.join(offered) or present}.",
         )
+
+    def choose_trigger(self, wish: Literal["off", "software", "hardware"] | None) -> bool:
+        """Set what the camera waits for before each frame; whether it now waits for anything.
+
+        Raises:
+            ConfigError: It takes no such trigger.
+        """
+        if wish == "off":
+            self.write("TriggerMode", "Off")
+        elif wish is not None:
+            self.write("TriggerSelector", "FrameStart")
+            source = self._trigger_source(wish)
+            if not (self.write("TriggerSource", source) and self.write("TriggerMode", "On")):
+                raise ConfigError(f"The camera takes no {wish} trigger.")
+        return str(self.read("TriggerMode")) == "On"
+
+    def _trigger_source(self, wish: str) -> str:
+        """``Software``, or the line that is chosen already, or the first one."""
+        if wish == "software":
+            return "Software"
+        present = str(self.read("TriggerSource"))
+        if present.startswith("Line"):
+            return present
+        with suppress(*self._errors):
+            entries = self._camera.get_feature_by_name("TriggerSource").get_available_entries()
+            return next((str(e) for e in entries if str(e).startswith("Line")), "Line0")
+        return "Line0"
+
+    def run(self, name: str) -> bool:
+        """Run a command feature; False if the camera does not take it."""
+        try:
+            self._camera.get_feature_by_name(name).run()
+        except self._errors:
+            return False
+        return True
 
     def answers(self) -> bool:
         """Whether the camera still answers."""

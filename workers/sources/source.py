@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ __all__ = [
     "SourceInfo",
     "SourceSpec",
     "SourceStatistics",
+    "TriggeredSource",
     "open_source",
     "refuse_odd_width",
     "wait_until",
@@ -48,6 +49,11 @@ class SourceSpec:
         pixel_format: Format of the delivered frames.
         frames: The source ends by itself after this many ids, lost ones counted too.
         realtime: True paces frames as a camera would; False delivers as fast as the sink takes.
+        trigger: What a camera waits for before each frame; ``off``: it runs freely; None leaves it.
+        settings_file: The camera's settings as its SDK saves them, loaded before all of the above.
+        restore: The same as text, of an earlier opening; takes the file's place.
+        sdk_settings: File with which the camera SDK starts; None: the SDK's own.
+        wait_s: How long a camera that is missing or in use may stay so before opening fails.
     """
 
     url: str
@@ -57,6 +63,11 @@ class SourceSpec:
     pixel_format: PixelFormat | None = None
     frames: int | None = None
     realtime: bool = True
+    trigger: Literal["off", "software", "hardware"] | None = None
+    settings_file: str | None = None
+    restore: str = ""
+    sdk_settings: str | None = None
+    wait_s: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -80,6 +91,9 @@ class SourceInfo:
         rate_hz: Nominal frames per second.
         camera: Model, serial and settings, as read back and as shown in the session table.
         clock: What ``camera_ns`` counts.
+        triggered: Frames come when something outside says so.
+        silence_limit_s: No frame for longer is a fault; None: nothing says when the next is due.
+        settings: All of the camera's settings as text, for ``SourceSpec.restore``.
     """
 
     width_px: int
@@ -88,6 +102,9 @@ class SourceInfo:
     rate_hz: float
     camera: dict[str, str] = field(default_factory=dict)
     clock: str = ""
+    triggered: bool = False
+    silence_limit_s: float | None = None
+    settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +182,8 @@ class Source(Protocol):
         """Deliver frames until done or stopped.
 
         Returns:
-            Why it ended: ``limit``, ``end``, ``stopped``, ``camera_lost`` or ``source_error: ...``.
+            Why it ended: ``limit``, ``end``, ``stopped``, ``camera_lost: ...`` (it may come back)
+            or ``source_error: ...``.
         """
         ...
 
@@ -175,6 +193,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of everything. A second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class TriggeredSource(Protocol):
+    """A source that can be told to take a frame."""
+
+    def trigger(self) -> None:
+        """Take one frame; nothing happens where no software trigger is awaited."""
         ...
 
 

@@ -1,87 +1,73 @@
-"""An Allied Vision camera through Vimba X: the only module that knows vmbpy.
+"""An Allied Vision camera through Vimba X, as a source of frames.
 
-    closed -- open --> open -- run --> streaming -- stop, limit, camera gone --> open
-       ^----------------- close -------'
+    closed -- open --> open -- run --> streaming -- stop, limit --> open
+       ^------ close ---'                `-- camera gone --> lost -- close --> closed
 
 The SDK's thread calls the frame handler: one copy into the sink's memory, and the buffer goes
-back to the SDK whatever happened. Damaged frames are reported and never copied. Nothing is retried
-here: a camera that is gone ends `VimbaSource.run` with ``camera_lost``.
+back to the SDK whatever happened. Damaged frames are reported and never copied. Only opening waits
+for a camera: one that goes away ends `VimbaSource.run` with ``camera_lost``, and a fresh process is
+the safest place to open it again.
 """
 
 from __future__ import annotations
 
+import tempfile
 import threading
+import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ipc.errors import CameraError, WrongState
+from ipc.errors import CameraError, ConfigError, WrongState
+from workers.sources.camera_settings import MAX_SETTINGS_BYTES, parse_settings, read_settings
 from workers.sources.delivery import FrameHandler
-from workers.sources.genicam import Features
+from workers.sources.genicam import RATE_FEATURES, Features
 from workers.sources.source import FrameSink, SourceInfo, SourceSpec, SourceStatistics
+from workers.sources.vimba_sdk import Sdk
 
-__all__ = ["CameraInfo", "VimbaSource", "list_cameras"]
+__all__ = ["CAMERA_LOST", "VimbaSource"]
 
 NS = 1_000_000_000
 WATCH_S = 0.1
-# No frame for so long, and the camera is asked whether it is still there (a trigger may just wait).
+ASK_EVERY_S = 1.0
+# No frame for so long is a fault of a camera that runs freely.
 SILENCE_S = 1.0
 SILENCE_PERIODS = 5
 STOP_S = 2.0  # stop_streaming is known to hang (VimbaPython #44)
-BUFFERED_S = 0.25
+# The SDK's thread waits for the processor like any other: its buffers bridge that.
+BUFFERED_S = 0.5
 BUFFERS = (8, 64)
 DEFAULT_RATE_HZ = 30.0
+CAMERA_LOST = "camera_lost"
 
 TICK_FEATURES = ("GevTimestampTickFrequency", "DeviceTimestampFrequency")
-RATE_FEATURES = ("AcquisitionFrameRate", "AcquisitionFrameRateAbs")
-SHOWN_FEATURES = ("ExposureTime", "Gain", "BinningHorizontal", "BinningVertical", "TriggerMode")
-
-
-@dataclass(frozen=True, slots=True)
-class CameraInfo:
-    """A camera as found, for lists and for choosing one.
-
-    Attributes:
-        id: What ``vimba:ID`` takes.
-        model: Model name.
-        serial: Serial number.
-        access: Permitted ways to open it; empty while another program has it.
-        formats: Pixel formats it offers, in the camera's spelling; empty if it cannot be opened.
-        rate_range_hz: Slowest and fastest frame rate at its present settings, if it tells.
-    """
-
-    id: str
-    model: str
-    serial: str
-    access: tuple[str, ...]
-    formats: tuple[str, ...]
-    rate_range_hz: tuple[float, float] | None
-
-
-def list_cameras() -> list[CameraInfo]:
-    """All cameras that the SDK finds; each that permits it is opened for a moment.
-
-    Raises:
-        CameraError: vmbpy or a transport layer is missing.
-    """
-    with ExitStack() as stack:
-        sdk = _Sdk()
-        system = sdk.start(stack)
-        return [_describe_camera(sdk, camera) for camera in system.get_all_cameras()]
+SHOWN_FEATURES = (
+    "ExposureTime",
+    "ExposureAuto",
+    "Gain",
+    "GainAuto",
+    "BalanceWhiteAuto",
+    "BinningHorizontal",
+    "BinningVertical",
+    "TriggerMode",
+    "TriggerSource",
+    "DeviceTemperature",
+)
 
 
 class VimbaSource:
     """One camera, streaming with its own ids and its own clock.
 
     Args:
-        spec: ``vimba`` takes the first camera, ``vimba:ID`` that one. Size, rate and pixel format
-            are asked for where the camera lets them be written; what it really does is in the
-            SourceInfo. ``realtime`` means nothing here.
+        spec: ``vimba`` takes the first camera, ``vimba:ID`` that one. Settings come from a file or
+            an earlier opening first, then size, rate, pixel format and trigger as asked, where the
+            camera lets them be written; what it really does is in the SourceInfo. ``realtime``
+            means nothing here.
     """
 
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
-        self._sdk: _Sdk | None = None
+        self._sdk: Sdk | None = None
         self._stack = ExitStack()
         self._system: Any = None
         self._camera: Any = None
@@ -95,7 +81,8 @@ class VimbaSource:
 
         Raises:
             CameraError: vmbpy, a transport layer or the camera is missing, or it is in use.
-            ConfigError: The camera does not offer the pixel format.
+            ConfigError: The camera does not offer the pixel format or the trigger, or the settings
+                are another camera's.
         """
         if self._hung:
             raise CameraError(
@@ -103,17 +90,17 @@ class VimbaSource:
                 hint="Start the capture process again.",
             )
         self.close()
-        sdk = self._sdk = _Sdk()
+        spec = self._spec
+        sdk = self._sdk = Sdk()
         try:
-            self._system = sdk.start(self._stack)
-            self._camera = _find_camera(sdk, self._system, self._spec.target)
-            self._stack.enter_context(self._camera)
+            self._system = sdk.start(self._stack, spec.sdk_settings)
+            self._camera = sdk.open_camera(self._system, spec.target, self._stack, spec.wait_s)
             self._info = self._configure(sdk)
         except sdk.errors as error:
-            name = self._spec.target or "the camera"
+            name = spec.target or "the camera"
             self.close()
             raise CameraError(
-                f"{name} cannot be opened: {error}",
+                f"{name} cannot be set up: {error}",
                 hint="Close other programs that use it, or plug it in again.",
             ) from error
         except BaseException:
@@ -125,11 +112,11 @@ class VimbaSource:
         """Stream until the stop, the limit or the loss of the camera.
 
         Returns:
-            ``stopped``, ``limit`` or ``camera_lost``.
+            ``stopped``, ``limit`` or ``camera_lost: ...``.
 
         Raises:
             WrongState: The source is not open.
-            CameraError: The stream does not start, or a frame cannot be taken at all.
+            CameraError: A frame cannot be taken at all.
         """
         sdk, info = self._sdk, self._info
         if sdk is None or info is None:
@@ -142,7 +129,7 @@ class VimbaSource:
         def on_change(camera: Any, event: Any) -> None:
             missing = event == sdk.module.CameraEvent.Missing
             if missing and camera is not None and camera.get_id() == camera_id:
-                handler.finish("camera_lost")
+                handler.finish(f"{CAMERA_LOST}: {camera_id} is gone")
 
         self._system.register_camera_change_handler(on_change)
         buffers = min(max(round(info.rate_hz * BUFFERED_S), BUFFERS[0]), BUFFERS[1])
@@ -150,14 +137,21 @@ class VimbaSource:
             self._camera.start_streaming(handler=handler.on_frame, buffer_count=buffers)
             self._watch(handler, stop)
         except sdk.errors as error:
-            raise CameraError(f"The camera does not stream: {error}") from error
+            handler.finish(f"{CAMERA_LOST}: {camera_id} does not stream: {error}")
         finally:
-            self._stop_streaming()
             handler.end()
             self._system.unregister_camera_change_handler(on_change)
+            # One that is gone has nothing to stop, and the SDK may hang over it: that is for close.
+            if not handler.reason.startswith(CAMERA_LOST):
+                self._within(self._camera.stop_streaming)
         if handler.failure is not None:
             raise handler.failure
         return handler.reason or "stopped"
+
+    def trigger(self) -> None:
+        """Take one frame if the camera waits for a software trigger."""
+        if self._sdk is not None and self._camera is not None:
+            Features(self._camera, self._sdk.errors).run("TriggerSoftware")
 
     def statistics(self) -> SourceStatistics:
         """Counts of the present or last run."""
@@ -166,16 +160,15 @@ class VimbaSource:
     def close(self) -> None:
         """Close camera and SDK; complaints about a vanished camera are of no use here."""
         stack, sdk = self._stack, self._sdk
-        self._stack, self._sdk = ExitStack(), None
-        self._system = self._camera = self._info = None
-        if self._hung or sdk is None:  # a second thread inside a hung SDK would hang as well
-            return
-        with suppress(*sdk.errors):
-            stack.close()
+        self._stack, self._info = ExitStack(), None
+        if not self._hung and sdk is not None:  # a second thread inside a hung SDK would hang too
+            self._within(stack.close)
+        self._sdk = self._system = self._camera = None
 
-    def _configure(self, sdk: _Sdk) -> SourceInfo:
+    def _configure(self, sdk: Sdk) -> SourceInfo:
         camera, spec = self._camera, self._spec
         features = Features(camera, sdk.errors)
+        moved = self._load_settings(sdk, features)
         pixel_format = features.choose_format(spec.pixel_format)
         for offset, name, wish in (
             ("OffsetX", "Width", spec.width),
@@ -188,26 +181,70 @@ class VimbaSource:
         if spec.rate_hz is not None:
             features.write("AcquisitionFrameRateEnable", True)
             features.write_first(RATE_FEATURES, spec.rate_hz)
+        triggered = features.choose_trigger(spec.trigger)
         width, height = features.read("Width"), features.read("Height")
         if width is None or height is None:
             raise CameraError("The camera tells neither its width nor its height.")
-        rate = features.read_first(RATE_FEATURES) or spec.rate_hz or DEFAULT_RATE_HZ
+        rate = float(features.read_first(RATE_FEATURES) or spec.rate_hz or DEFAULT_RATE_HZ)
         self._ticks_hz = int(features.read_first(TICK_FEATURES) or NS)
+        moved += _not_as_asked(spec, {"width": width, "height": height, "rate_hz": rate})
         shown = {name: features.read(name) for name in SHOWN_FEATURES}
         return SourceInfo(
             width_px=int(width),
             height_px=int(height),
             pixel_format=pixel_format,
-            rate_hz=float(rate),
+            rate_hz=rate,
             camera={
                 "model": camera.get_model(),
                 "serial": camera.get_serial(),
                 "id": camera.get_id(),
+                "size": f"{width}x{height}",
+                "rate_hz": f"{rate:g}",
+                "pixel_format": str(features.read("PixelFormat")),
                 **{name: str(value) for name, value in shown.items() if value is not None},
-                **_not_as_asked(spec, {"width": width, "height": height, "rate_hz": rate}),
+                **({"not_as_asked": ", ".join(moved)} if moved else {}),
             },
             clock=f"the camera's time stamps, {self._ticks_hz} Hz (arrival where it sends none)",
+            triggered=triggered,
+            silence_limit_s=None if triggered else max(SILENCE_S, SILENCE_PERIODS / rate),
+            settings=self._save_settings(sdk),
         )
+
+    def _load_settings(self, sdk: Sdk, features: Features) -> list[str]:
+        """Load the settings asked for, if any; what the camera made otherwise of them."""
+        spec, camera = self._spec, self._camera
+        if not spec.restore and spec.settings_file is None:
+            return []
+        if spec.restore:
+            name, saved = "what was set before", parse_settings(spec.restore.encode(), "restore")
+        else:
+            name = str(spec.settings_file)
+            saved = read_settings(name)
+        model = camera.get_model()
+        if saved.model != model:
+            raise ConfigError(
+                f"The camera settings {name!r} are of a {saved.model!r}, the camera is a {model!r}."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "settings.xml"
+            path.write_bytes(spec.restore.encode() or Path(name).read_bytes())
+            try:
+                camera.load_settings(str(path), sdk.module.PersistType.All)
+            except sdk.errors as error:
+                raise ConfigError(
+                    f"The camera does not take the settings {name!r}: {error}."
+                ) from error
+        return saved.differences(features.setting)
+
+    def _save_settings(self, sdk: Sdk) -> str:
+        """All settings as the SDK writes them, but no look-up tables; empty if it is too much."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "settings.xml"
+            with suppress(*sdk.errors, OSError, UnicodeError):
+                self._camera.save_settings(str(path), sdk.module.PersistType.NoLUT)
+                data = path.read_bytes()
+                return data.decode() if len(data) <= MAX_SETTINGS_BYTES else ""
+        return ""
 
     def _watch(self, handler: FrameHandler, stop: threading.Event) -> None:
         """Wait for the end; a silent camera is asked for a value, which fails once it is gone."""
@@ -216,116 +253,36 @@ class VimbaSource:
         assert info is not None
         silence_s = max(SILENCE_S, SILENCE_PERIODS / info.rate_hz)
         features = Features(self._camera, sdk.errors)
+        ask_at = 0.0
         while not stop.is_set() and not handler.wait_finished(WATCH_S):
-            if handler.silent_s() > silence_s and not features.answers():
-                handler.finish("camera_lost")
+            if handler.silent_s() > silence_s and time.monotonic() > ask_at:
+                ask_at = time.monotonic() + ASK_EVERY_S
+                if not features.answers():
+                    handler.finish(f"{CAMERA_LOST}: {self._camera.get_id()} does not answer")
 
-    def _stop_streaming(self) -> None:
-        """Stop within STOP_S; a camera that was unplugged makes the SDK fail or hang."""
-        sdk, camera = self._sdk, self._camera
-        assert sdk is not None  # checked by run
+    def _within(self, call: Any) -> None:
+        """Make a call that is known to hang over a camera that was unplugged; wait STOP_S at most.
 
-        def stop_streaming() -> None:
+        Its complaints about a vanished camera are of no use.
+        """
+        sdk = self._sdk
+        assert sdk is not None  # an open source has one
+
+        def run() -> None:
             with suppress(*sdk.errors):
-                camera.stop_streaming()
+                call()
 
-        stopper = threading.Thread(target=stop_streaming, name="vimba stop", daemon=True)
-        stopper.start()
-        stopper.join(STOP_S)
-        self._hung = stopper.is_alive()
-
-
-class _Sdk:
-    """vmbpy, loaded when a camera is wanted and not before."""
-
-    def __init__(self) -> None:
-        try:
-            import vmbpy
-            from vmbpy.c_binding import VmbCError
-        except ImportError as error:
-            raise CameraError(
-                "The camera SDK's Python package vmbpy is not installed.",
-                hint="Install it with: pip install 'sealrec[camera]'",
-            ) from error
-        except Exception as error:  # its own error classes cannot be imported either
-            raise CameraError(
-                f"The camera SDK cannot be loaded: {error}", hint="Install Vimba X."
-            ) from error
-        self.module: Any = vmbpy
-        # They have no common root, and a missing camera raises any of them. RuntimeError is what
-        # vmbpy raises for an object whose context a disconnection has already closed.
-        self.errors: tuple[type[Exception], ...] = (
-            VmbCError,
-            vmbpy.VmbCameraError,
-            vmbpy.VmbFeatureError,
-            vmbpy.VmbFrameError,
-            vmbpy.VmbInterfaceError,
-            vmbpy.VmbSystemError,
-            vmbpy.VmbTimeout,
-            vmbpy.VmbTransportLayerError,
-            RuntimeError,
-        )
-
-    def start(self, stack: ExitStack) -> Any:
-        """Start the SDK until the stack closes."""
-        try:
-            return stack.enter_context(self.module.VmbSystem.get_instance())
-        except self.module.VmbTransportLayerError as error:
-            raise CameraError(
-                "The camera SDK finds no transport layer.",
-                hint="Install Vimba X, or set GENICAM_GENTL64_PATH to the directory of the "
-                "camera's .cti file.",
-            ) from error
-        except self.errors as error:
-            raise CameraError(
-                f"The camera SDK does not start: {error}",
-                hint="Install Vimba X again, and look that only one version is on the path.",
-            ) from error
+        thread = threading.Thread(target=run, name="vimba call", daemon=True)
+        thread.start()
+        thread.join(STOP_S)
+        self._hung = thread.is_alive()
 
 
-def _find_camera(sdk: _Sdk, system: Any, camera_id: str) -> Any:
-    cameras = system.get_all_cameras()
-    found = ", ".join(camera.get_id() for camera in cameras) or "none"
-    if camera_id:
-        try:
-            return system.get_camera_by_id(camera_id)
-        except sdk.module.VmbCameraError as error:
-            raise CameraError(
-                f"There is no camera {camera_id!r}.", hint=f"Connected cameras: {found}."
-            ) from error
-    if not cameras:
-        raise CameraError(
-            "No camera is connected.", hint="Check its cable and power; it may need some seconds."
-        )
-    full = sdk.module.AccessMode.Full
-    free = [camera for camera in cameras if full in camera.get_permitted_access_modes()]
-    return (free or cameras)[0]
-
-
-def _not_as_asked(spec: SourceSpec, given: dict[str, float]) -> dict[str, str]:
-    """What the camera moved into its ranges, for the session table; nothing if nothing was."""
+def _not_as_asked(spec: SourceSpec, given: dict[str, float]) -> list[str]:
+    """What the camera moved into its ranges."""
     asked = {"width": spec.width, "height": spec.height, "rate_hz": spec.rate_hz}
-    changed = [
+    return [
         f"{name} {given[name]:g} instead of {wish:g}"
         for name, wish in asked.items()
         if wish is not None and abs(wish - given[name]) > wish / 1000
     ]
-    return {"not_as_asked": ", ".join(changed)} if changed else {}
-
-
-def _describe_camera(sdk: _Sdk, camera: Any) -> CameraInfo:
-    modes = camera.get_permitted_access_modes()
-    formats: tuple[str, ...] = ()
-    rates = None
-    if sdk.module.AccessMode.Full in modes:
-        with suppress(*sdk.errors), camera:
-            features = Features(camera, sdk.errors)
-            formats, rates = features.offered_formats(), features.range_of(RATE_FEATURES)
-    return CameraInfo(
-        id=camera.get_id(),
-        model=camera.get_model(),
-        serial=camera.get_serial(),
-        access=tuple(mode.name for mode in modes),
-        formats=formats,
-        rate_range_hz=rates,
-    )
