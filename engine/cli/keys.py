@@ -24,7 +24,7 @@ from engine.cli.key_options import (
 )
 from engine.cli.output import AsJson, print_json
 from engine.cli.read import show_line
-from engine.selection import select_parts
+from engine.reading.selection import select_parts
 
 if TYPE_CHECKING:
     from engine.container.rewrap import RewrappedPart

@@ -23,14 +23,14 @@ from engine.cli.key_options import (
 )
 from engine.cli.output import AsJson, console, human_bytes, human_time, print_json, progress
 from engine.container.boxes import TIMESCALE_HZ
-from engine.selection import named_part, reading, select_parts
+from engine.reading.selection import named_part, reading, select_parts
 from ipc.errors import ConfigError, Corrupt, InUse, SealrecError, Truncated
 
 if TYPE_CHECKING:
     from engine.container.part import PartReader
     from engine.container.reader import PublicInfo
     from engine.container.recovery import PartReport
-    from engine.verify import VerifyReport
+    from engine.reading.verify import VerifyReport
 
 __all__ = ["register", "show_line"]
 
@@ -148,7 +148,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
     as_json: AsJson = False,
 ) -> int:
     """Check every byte and every table of a recording, and that each frame is accounted for."""
-    from engine.verify import verify as run
+    from engine.reading.verify import verify as run
 
     secret = read_secret(key_file, password_file, private_key)
     with progress("verifying", shown=not as_json) as tell:
@@ -200,7 +200,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter per option
     Pictures and times are copied exactly; all parts go onto one timeline. The file is readable by
     its owner alone; whoever copies it copies it open.
     """
-    from engine.export import export as run
+    from engine.reading.export import export as run
 
     secret = read_secret(key_file, password_file, private_key)
     with progress("exporting", shown=not as_json) as tell, _termination_interrupts():

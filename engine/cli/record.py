@@ -135,7 +135,7 @@ def demo(
 ) -> int:
     """Record the synthetic camera, verify the file, and print where it is."""
     from engine import keys
-    from engine.verify import verify
+    from engine.reading.verify import verify
 
     if seconds <= 0:
         raise ConfigError("--seconds must be greater than zero.")

@@ -257,7 +257,7 @@ def test_terminated_export_leaves_nothing(studio: Studio, monkeypatch: pytest.Mo
     """SIGTERM during an export ends it as Ctrl-C does: no plaintext stays behind."""
     import signal
 
-    import engine.export as exporting
+    import engine.reading.export as exporting
 
     def terminate(*_arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -15,14 +15,14 @@ import av
 import numpy as np
 import pytest
 
-import engine.export as exporting
+import engine.reading.export as exporting
 from engine import barcode
 from engine.container import recovery
 from engine.container.payload import offset_of_chunk
 from engine.container.reader import RecordingReader
 from engine.container.recipients import KeyFileSecret
 from engine.container.tables import FragmentTable
-from engine.export import export
+from engine.reading.export import export
 from ipc.errors import ConfigError, Corrupt, DiskError, WrongKey
 from tests.engine.recordings import FIRST_ID, NOISY, PERIOD, Studio, flip, gap, picture
 

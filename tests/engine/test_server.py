@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 from engine.keys import new_key_file, secret_from
-from engine.verify import verify
+from engine.reading.verify import verify
 from tests.ipc.specification import code_block
 
 SERVE = [sys.executable, "-P", "-m", "engine", "serve"]

@@ -19,7 +19,7 @@ from engine.container.names import open_path
 from engine.container.payload import CHUNK, PAYLOAD_OFFSET, PREAMBLE, STORED_CHUNK, offset_of_chunk
 from engine.container.recipients import KeyFileSecret
 from engine.container.tables import FragmentTable, SealTable
-from engine.verify import verify
+from engine.reading.verify import verify
 from ipc.errors import ConfigError
 from ipc.frame import FrameFlags, LossClass
 from tests.engine import media

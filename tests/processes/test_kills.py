@@ -16,7 +16,7 @@ import pytest
 
 from engine.container.recovery import recover
 from engine.keys import secret_from
-from engine.verify import VerifyReport, verify
+from engine.reading.verify import VerifyReport, verify
 from ipc.messages import StartRecording, StopRecording
 from tests.processes.serving import Serving, alive, serving, wait_until
 

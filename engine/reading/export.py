@@ -25,8 +25,8 @@ from engine.container.header import MAGIC
 from engine.container.part import Fragment, PartReader
 from engine.container.reader import RecordingReader
 from engine.container.recipients import Secret
-from engine.samples import StoredSample, TrackDefaults, read_samples, track_defaults
-from engine.selection import reading, select_parts
+from engine.reading.samples import StoredSample, TrackDefaults, read_samples, track_defaults
+from engine.reading.selection import reading, select_parts
 from ipc.errors import ConfigError, Corrupt, DiskError, SealrecError, Truncated, Unbalanced
 from ipc.osdep import create_private, rename_new, sync_directory
 

@@ -16,18 +16,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.account import PartAccount
 from engine.container.boxes import TIMESCALE_HZ
 from engine.container.names import index_of
 from engine.container.part import PartReader
 from engine.container.recipients import Secret
 from engine.container.tables import FrameRow, SealTable
 from engine.ledger import WRITTEN, Ledger
-from engine.selection import reading, select_parts
+from engine.reading.account import PartAccount
+from engine.reading.selection import reading, select_parts
 from ipc.errors import Corrupt, Truncated, Unbalanced, WrongKey
 
 if TYPE_CHECKING:
-    from engine.pictures import PictureCheck
+    from engine.reading.pictures import PictureCheck
 
 __all__ = ["Barcodes", "PartResult", "VerifyReport", "verify"]
 
@@ -213,7 +213,9 @@ class _Run:
         self._found = _Found()
         self._pictures: PictureCheck | None = None
         if decode:
-            from engine.pictures import PictureCheck  # av and numpy only for those who decode
+            from engine.reading.pictures import (
+                PictureCheck,  # av and numpy only for those who decode
+            )
 
             self._pictures = PictureCheck()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.container.part import Fragment, PartReader
 from engine.container.tables import FrameRow
 from engine.ledger import Ledger, written_runs
-from engine.samples import StoredSample, TrackDefaults, read_samples, track_defaults
+from engine.reading.samples import StoredSample, TrackDefaults, read_samples, track_defaults
 from ipc.errors import Corrupt
 from ipc.frame import FrameFlags, Loss
 
