@@ -170,12 +170,17 @@ def demo(
         return code
     _summary(result)
     if result["parts"]:
-        path = result["parts"][0]
-        console.print(f"verified: {result['verify']['state']}" if "verify" in result else "")
-        console.print("Look at it:")
-        console.print(f"  sealrec verify {path} --key-file {key_path} --decode")
-        console.print(f"  sealrec export {path} demo.mp4 --key-file {key_path}")
+        _tell_how_to_look(result)
     return code
+
+
+def _tell_how_to_look(result: dict[str, Any]) -> None:
+    path, key = result["parts"][0], result["key_file"]
+    if "verify" in result:
+        console.print(f"verified: {result['verify']['state']}")
+    console.print("The key lies beside it, for this demo only. Decode every frame, or play it:")
+    console.print(f"  sealrec verify {path} --key-file {key} --decode", soft_wrap=True)
+    console.print(f"  sealrec export {path} demo.mp4 --key-file {key}", soft_wrap=True)
 
 
 def serve() -> int:
