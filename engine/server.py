@@ -11,7 +11,7 @@ import os
 import threading
 
 from engine import software
-from engine.supervisor import ControllerGone, Supervisor
+from engine.supervisor import ControllerGone, Outgoing, Supervisor
 from ipc import logs, osdep
 from ipc.channel import Channel
 from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError
@@ -34,10 +34,18 @@ def serve(read_fd: int = 0, write_fd: int = 1) -> int:
     logs.configure("engine")
     osdep.forbid_core_dumps()
     channel: Channel[Message] = Channel(read, write, FromController)
-    supervisor = Supervisor(channel.send_quietly)
-    junk = threading.Event()
+    greeted, junk = threading.Event(), threading.Event()
+
+    def tell(message: Outgoing) -> None:
+        if greeted.is_set():  # the first message of each side is its hello
+            channel.send_quietly(message)
+
+    supervisor = Supervisor(tell)
     reader = threading.Thread(
-        target=_read, args=(channel, read, supervisor, junk), name="controller", daemon=True
+        target=_read,
+        args=(channel, read, supervisor, greeted, junk),
+        name="controller",
+        daemon=True,
     )
     reader.start()
     supervisor.run()
@@ -49,12 +57,17 @@ def serve(read_fd: int = 0, write_fd: int = 1) -> int:
 
 
 def _read(
-    channel: Channel[Message], fd: int, supervisor: Supervisor, junk: threading.Event
+    channel: Channel[Message],
+    fd: int,
+    supervisor: Supervisor,
+    greeted: threading.Event,
+    junk: threading.Event,
 ) -> None:
     """Pass the controller's requests on until its end; ``junk`` says that it was no clean one."""
     try:
         channel.receive_hello()
         channel.greet("engine", software.NAME_AND_VERSION)
+        greeted.set()
         while True:
             try:
                 message = channel.receive()

@@ -31,7 +31,7 @@ from ipc.messages import (
     Trigger,
 )
 
-__all__ = ["ControllerGone", "Supervisor"]
+__all__ = ["ControllerGone", "Outgoing", "Supervisor"]
 
 STATUS_S = 0.2
 STALLED_S = 1.0

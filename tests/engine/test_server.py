@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import struct
 import subprocess
 import sys
@@ -84,6 +85,19 @@ def test_twenty_megabytes_of_junk() -> None:
     said = talk(framed(HELLO) + b"\xff" + junk)
     assert failures(said) == ["too-large"]
     assert [message["major"] for message in said if message["type"] == "hello"] == [1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe cannot be polled there")
+def test_the_engine_says_nothing_before_its_hello() -> None:
+    """A controller that takes its time to greet is not told a status first."""
+    with subprocess.Popen(SERVE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said, _, _ = select.select([process.stdout], [], [], 2.0)
+        assert not said, "it spoke before it was greeted"
+        process.stdin.write(framed(HELLO))
+        process.stdin.close()
+        assert unframed(process.stdout.read())[0]["type"] == "hello"
 
 
 # --- a session --------------------------------------------------------------------------------
