@@ -59,7 +59,16 @@ static const char *id_of(enum handle_kind kind, const struct camera *camera) {
     return kind == SYSTEM ? "sealrec.sim" : kind == INTERFACE ? "SimulatedUSB" : "Stream0";
 }
 
+/* A camera whose registers hang answers once the span is over, or the handle is no more. */
+static void endure_hang(PORT_HANDLE port) {
+    const struct camera *camera;
+    while ((camera = handle_object(port, REMOTE)) &&
+           script_span_end(camera->index, HANG, now_ns()))
+        wait_until(&cameras[camera->index].wake, now_ns() + NS_PER_S / 20);
+}
+
 GC_ERROR port_read(PORT_HANDLE port, uint64_t address, void *to, size_t *size) {
+    endure_hang(port);
     const struct module *module = module_of(port);
     struct camera *camera = camera_of(port);
     if (!module) return GC_ERR_INVALID_HANDLE;
@@ -81,6 +90,7 @@ GC_ERROR port_read(PORT_HANDLE port, uint64_t address, void *to, size_t *size) {
 }
 
 GC_ERROR port_write(PORT_HANDLE port, uint64_t address, const void *from, size_t size) {
+    endure_hang(port);
     struct camera *camera = handle_object(port, REMOTE);
     if (!module_of(port)) return GC_ERR_INVALID_HANDLE;
     if (!from) return GC_ERR_INVALID_PARAMETER;

@@ -321,6 +321,23 @@ def busy(cameras: SimulatedCameras) -> Any:
             return {"refused": refused, "events": events, "width": camera.Width.get()}
 
 
+def hung(cameras: SimulatedCameras) -> Any:
+    """Stop while the camera's registers hang: whether it hung, and the frames that came."""
+    frames = Frames()
+    with running(cameras) as system, system.get_camera_by_id(CAMERA) as camera:
+        prepare(camera)
+        camera.start_streaming(frames, buffer_count=16)
+        frames.wait(5)
+        cameras.hang(0)
+        stopper = threading.Thread(target=camera.stop_streaming)
+        stopper.start()
+        cameras.wait_for("delivered", "no_buffer", count=100)
+        hung = stopper.is_alive()
+        cameras.end(0, "hang")
+        stopper.join()
+    return {"hung": hung, "frames": frames.rows}
+
+
 def triggered(cameras: SimulatedCameras) -> Any:
     frames = Frames()
     with running(cameras) as system, system.get_camera_by_id(CAMERA) as camera:

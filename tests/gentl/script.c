@@ -16,7 +16,7 @@
 enum { MAX_FAULTS = 4096, MAX_LINE = 512 };
 
 static const char *const verb_names[NO_VERB] = {
-    "skip", "incomplete", "ids", "trigger", "stall", "hold", "remove", "busy", "clock",
+    "skip", "incomplete", "ids", "trigger", "stall", "hold", "remove", "busy", "hang", "clock",
     "temperature", "end"};
 
 static struct {
@@ -310,7 +310,7 @@ static int64_t next_change(int64_t after_ns) {
         const struct fault *fault = &script.fault[i];
         if (fault->done || fault->at_ns < 0) continue;
         if (fault->at_ns > after_ns && fault->at_ns < next) next = fault->at_ns;
-        if (fault->verb < STALL || fault->verb > BUSY) continue;
+        if (fault->verb < STALL || fault->verb > HANG) continue;
         const int64_t end = end_of(fault);
         if (end > after_ns && end < next) next = end;
     }

@@ -28,6 +28,7 @@ enum verb {
     HOLD,
     REMOVE,
     BUSY,
+    HANG,
     CLOCK,
     TEMPERATURE,
     END,

@@ -187,6 +187,17 @@ class SimulatedCameras:
         """Refuse to be opened, as when another program has the camera."""
         self._span("busy", camera, None, after_s, for_s)
 
+    def hang(
+        self,
+        camera: int,
+        *,
+        for_s: float | None = None,
+        at_frame: int | None = None,
+        after_s: float = 0,
+    ) -> None:
+        """Let no feature access return, nor starting or stopping; VmbC then requeues no buffer either."""
+        self._span("hang", camera, at_frame, after_s, for_s)
+
     def restart_clock(
         self, camera: int, *, clock_ns: int = 0, at_frame: int | None = None, after_s: float = 0
     ) -> None:
@@ -198,7 +209,7 @@ class SimulatedCameras:
         self._moment("temperature", camera, at_frame, 0, {"celsius": celsius})
 
     def end(self, camera: int, what: str) -> None:
-        """End every running span of ``what``: stall, hold, remove or busy."""
+        """End every running span of ``what``: stall, hold, remove, busy or hang."""
         self._moment("end", camera, None, 0, {"what": what})
 
     def command(self, verb: str, camera: int, **options: object) -> None:

@@ -320,6 +320,14 @@ def test_busy_camera_refuses_and_is_reachable_again(simulated_cameras: Simulated
     assert answer["width"] == 1456
 
 
+def test_hanging_registers_hold_up_the_stop(simulated_cameras: SimulatedCameras) -> None:
+    """stop_streaming() does not return while the camera's registers hang; then it does."""
+    answer = run(simulated_cameras, "hung")
+    assert answer["hung"]
+    delivered = simulated_cameras.frame_ids()
+    assert [frame["id"] for frame in answer["frames"]] == delivered[: len(answer["frames"])]
+
+
 # --- several processes ---
 
 
