@@ -23,6 +23,7 @@ DURABLE_WITHIN_S = 2.0
 STALL_S = 1.0
 WINDOW_S = 1.0
 DISK_EVERY_S = 1.0
+TICKS_PER_S = 90_000  # of a PTS
 LATENCY_FRAGMENTS = 12
 
 
@@ -96,7 +97,7 @@ class StatusBoard:
             "latency_s": seen.latency_percentiles(LATENCY_FRAGMENTS),
             "disk": {
                 "free_bytes": free,
-                "minutes_left": self._minutes_left(free, size, elapsed),
+                "minutes_left": self._minutes_left(free, size, recording.parts.end_pts),
             },
             "workers": self._workers(recording, processes),
         }
@@ -161,10 +162,11 @@ class StatusBoard:
         return self._disk[1]
 
     @staticmethod
-    def _minutes_left(free: int, size: int, elapsed_s: float) -> float | None:
-        if size <= 0 or elapsed_s < 1:
+    def _minutes_left(free: int, size: int, recorded_pts: int) -> float | None:
+        """Forecast from the measured bit rate; None while too little was recorded to tell."""
+        if size <= 0 or recorded_pts < TICKS_PER_S:
             return None
-        return round(free / (size / elapsed_s) / 60, 1)
+        return round(free * recorded_pts / size / TICKS_PER_S / 60, 1)
 
     @staticmethod
     def _cover_s(recording: Recording, frames: int) -> float:
