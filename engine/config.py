@@ -164,8 +164,11 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
         config = msgspec.convert(fields, RecordingConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"The recording's settings are not valid: {error}.") from error
-    if "\0" in config.output:
-        raise ConfigError("The output path is not one a file can have.")
+    if "\0" in config.output or not _is_utf8(config):
+        raise ConfigError(
+            "A path or text of the recording's settings is not one that can be used.",
+            hint="Use names in UTF-8, without zero characters.",
+        )
     if not config.keys:
         raise ConfigError(
             "A recording needs at least one key.",
@@ -184,6 +187,15 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
             hint="Use synthetic, file:PATH or vimba[:ID].",
         )
     return config
+
+
+def _is_utf8(config: RecordingConfig) -> bool:
+    """Whether all texts can be sent to a worker; names of files may hold any bytes on Linux."""
+    try:
+        msgspec.msgpack.encode(config)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _absolute(path: str | None) -> str | None:

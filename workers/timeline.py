@@ -9,6 +9,7 @@ from ipc.frame import FrameStamp
 __all__ = ["TICKS_PER_S", "Timeline", "ticks"]
 
 TICKS_PER_S = 90_000
+TICK_NS = 11_112  # a whole tick, rounded up
 
 
 def ticks(nanoseconds: int) -> int:
@@ -62,5 +63,6 @@ class Timeline:
         if self.host_origin_ns is None:
             self.host_origin_ns = stamp.host_ns
             return -stamp.camera_ns
+        # A whole tick apart: a PTS moved on to grow would be off against the rest of its epoch.
         elapsed_ns = stamp.host_ns - self.host_origin_ns
-        return max(elapsed_ns, self._last_media_ns + 1) - stamp.camera_ns
+        return max(elapsed_ns, self._last_media_ns + TICK_NS) - stamp.camera_ns
