@@ -23,7 +23,7 @@ from ipc import messages
 from ipc.channel import decode, encode
 from ipc.errors import ProtocolError
 from ipc.frame import Loss, LossClass
-from ipc.messages import Failure, LossRow, Message, OpenPart, StartRecording
+from ipc.messages import CameraRow, Failure, LossRow, Message, OpenPart, StartRecording
 from tests.ipc.specification import section, sections
 
 ALL: list[type[Message]] = Message.__subclasses__()
@@ -55,6 +55,8 @@ def values(kind: Any, constraint: msgspec.Meta | None = None) -> st.SearchStrate
         return st.tuples(*(values(argument) for argument in arguments))
     if origin is dict:
         return PLAIN if arguments[1] is Any else st.dictionaries(TEXTS, values(arguments[1]))
+    if kind is CameraRow:
+        return st.builds(CameraRow, id=TEXTS, model=TEXTS, serial=TEXTS, access=st.lists(TEXTS))
     if kind is LossRow:
         return LOSSES.map(LossRow.of)
     if kind is int and constraint is not None:
