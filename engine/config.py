@@ -19,6 +19,9 @@ __all__ = ["KeySource", "RecordingConfig", "parse_config"]
 
 MAX_SIDE_PX = 16_384
 MAX_RATE_HZ = 10_000
+# Far beyond any treatment, and still numbers that every message and clock can hold.
+MAX_SECONDS = 10**9
+MAX_FRAMES = 2**40
 CODECS = ("h264", "hevc", "av1", "mpeg4")
 HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
 
@@ -91,13 +94,13 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     preset: str | None = None
     max_mbit_s: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
     threads: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    frames: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)] | None = None
+    frames: Annotated[int, msgspec.Meta(ge=1, le=MAX_FRAMES)] | None = None
     policy: Literal["drop", "block"] = "drop"
     realtime: bool = True
     ring_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
     next_free_name: bool = False
-    camera_return_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    camera_return_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)] = 30.0
     camera_settings: str | None = None
     camera_sdk_settings: str | None = None
     trigger: Literal["off", "software", "hardware"] | None = None
@@ -164,7 +167,7 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
         config = msgspec.convert(fields, RecordingConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"The recording's settings are not valid: {error}.") from error
-    if "\0" in config.output or not _is_utf8(config):
+    if any("\0" in path for path in _paths(config)) or not _is_utf8(config):
         raise ConfigError(
             "A path or text of the recording's settings is not one that can be used.",
             hint="Use names in UTF-8, without zero characters.",
@@ -176,10 +179,10 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
             "makes a key file.",
         )
     kind, _, target = config.source.partition(":")
-    if kind == "file" and not Path(target).is_file():
+    if kind == "file" and not _is_file(target):
         raise ConfigError(f"There is no video file {target!r}.", hint="Check --source file:PATH.")
     for path in (config.camera_settings, config.camera_sdk_settings):
-        if path is not None and not Path(path).is_file():
+        if path is not None and not _is_file(path):
             raise ConfigError(f"There is no settings file {path!r}.")
     if kind not in ("synthetic", "file", "vimba"):
         raise ConfigError(
@@ -187,6 +190,21 @@ def parse_config(fields: dict[str, Any]) -> RecordingConfig:
             hint="Use synthetic, file:PATH or vimba[:ID].",
         )
     return config
+
+
+def _paths(config: RecordingConfig) -> list[str]:
+    """All texts that name a file."""
+    named = [config.output, config.source, config.camera_settings, config.camera_sdk_settings]
+    keys = [key.value for key in config.keys if key.kind != "password"]
+    return [*(path for path in named if path is not None), *keys]
+
+
+def _is_file(path: str) -> bool:
+    """Whether there is such a file; False also for a name that none can have."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
 
 
 def _is_utf8(config: RecordingConfig) -> bool:

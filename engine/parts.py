@@ -90,6 +90,8 @@ class Parts:
         self.dek = secrets.token_bytes(KEY_BYTES)
         osdep.lock_in_memory(self.dek)
         self._recipients = _recipients(config)
+        # A key or label that no header can hold is refused now, not when the first part opens.
+        self._header(0, bytes(KEY_BYTES))
         self.base = _claim(config)
         self._all: list[Part] = []
         self.recovering = 0
@@ -124,15 +126,18 @@ class Parts:
             if not any(last.commitment):
                 last.commitment = _commitment(last.path) or previous
             previous = last.commitment
+        part = Part(index, names.part_path(self.base, index))
+        self._all.append(part)
+        return part, self._header(index, previous)
+
+    def _header(self, index: int, previous: bytes) -> bytes:
         core = new_core(
             recording_id=self.recording_id,
             part_index=index,
             created_unix_ms=time.time_ns() // 1_000_000,
             previous_part=previous,
         )
-        part = Part(index, names.part_path(self.base, index))
-        self._all.append(part)
-        return part, new_header(core, self.dek, self._recipients)
+        return new_header(core, self.dek, self._recipients)
 
     def retire(self, post: Callable[[PartRecovered], None]) -> None:
         """The current part's encoder is dead: close it in the background.

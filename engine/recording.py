@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine import software
 from engine.config import RecordingConfig
 from engine.ledger import Ledger, WrittenRun
@@ -169,9 +171,10 @@ class Recording:
         post: Callable[[object], None],
         announce: Callable[[str, str, dict[str, Any]], None],
     ) -> None:
-        self.config = config
         self._post, self._announce = post, announce
         self.parts = Parts(config)
+        # Keys are derived by now; a password must not stay here as long as the recording runs.
+        self.config = msgspec.structs.replace(config, keys=[])
         self.ring = Ring.reserve()
         self.lifecycle = Lifecycle(
             camera_return_s=config.camera_return_s,
@@ -511,6 +514,7 @@ class Recording:
                 host_origin_ns=self._origin_ns,
                 epoch_offsets=list(self._offsets.items()),
                 previous=self.ledger.snapshot() if part.index else {},
+                may_lighten=self.config.policy != "block",
             ),
         )
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
 from engine import software
+from engine.key_files import PROMPT
 from engine.supervisor import ControllerGone, Outgoing, Supervisor
 from ipc import logs, osdep
 from ipc.channel import Channel
-from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError
-from ipc.messages import Failure, FromController, Hello, Message, StartRecording
+from ipc.errors import ChannelError, FrameTooLarge, KeyFileError, PeerDied, ProtocolError
+from ipc.messages import Failure, FromController, Hello, Message, Reply, StartRecording
 
 __all__ = ["serve"]
 
@@ -77,6 +79,9 @@ def _read(
                 channel.send_quietly(_failure(error))
                 continue
             if isinstance(message, StartRecording):
+                if _asks_a_person(message.config):
+                    channel.send_quietly(_nobody_to_ask(message.call))
+                    continue
                 # A treatment must not wait for a name: the next free one is taken and reported.
                 config = {"next_free_name": True, **message.config}
                 message = StartRecording(message.call, config)
@@ -91,6 +96,22 @@ def _read(
         _discard(fd)
     finally:
         supervisor.submit(ControllerGone())
+
+
+def _asks_a_person(config: dict[str, Any]) -> bool:
+    """Whether a password is to be typed: a terminal of the controller's is none of the engine's."""
+    keys = config.get("keys")
+    asked = ("password_file", PROMPT)
+    given = [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+    return any((key.get("kind"), key.get("value")) == asked for key in given)
+
+
+def _nobody_to_ask(call: int) -> Reply:
+    error = KeyFileError(
+        "The engine has nobody to ask for a password.", hint="Send the password, or name a file."
+    )
+    fields = {"code": error.code, "message": error.message, "hint": error.hint}
+    return Reply(call=call, ok=False, error=fields)
 
 
 def _failure(error: ChannelError) -> Failure:
