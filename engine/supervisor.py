@@ -35,6 +35,7 @@ __all__ = ["ControllerGone", "Outgoing", "Supervisor"]
 
 STATUS_S = 0.2
 STALLED_S = 1.0
+MAX_REFUSAL = 4096
 
 Outgoing = Reply | Status | Event
 
@@ -176,5 +177,6 @@ class Supervisor:
         self._listener(Reply(call=call, ok=True, result=result))
 
     def _refuse(self, call: int, code: str, message: str, hint: str) -> None:
-        error = {"code": code, "message": message, "hint": hint}
+        # A path that was asked for may be as long as a message; the refusal quotes it.
+        error = {"code": code, "message": message[:MAX_REFUSAL], "hint": hint[:MAX_REFUSAL]}
         self._listener(Reply(call=call, ok=False, error=error))

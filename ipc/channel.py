@@ -36,6 +36,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_WORKER_MESSAGE_BYTES = 64 << 20
 MAX_EVENTS = 1024
 MAX_MUST = 65_536
+MAX_QUOTED = 500
 READ_BYTES = 1 << 16
 HEAD = struct.Struct(">I")
 
@@ -79,7 +80,9 @@ def decode(body: bytes | memoryview, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind, strict=True)
     except (msgspec.ValidationError, TypeError, RecursionError, OverflowError) as error:
-        raise ProtocolError(f"The message does not fit its type: {error}") from error
+        # Quoted is what the peer sent, which may be long; an answer must be shorter than that.
+        why = str(error)[:MAX_QUOTED]
+        raise ProtocolError(f"The message does not fit its type: {why}") from error
 
 
 class Channel(Generic[M]):
