@@ -216,8 +216,10 @@ class _Round:
         self._heard.wait_for(lambda: self.course.stopped_at is not None, 5.0)
 
     def _wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        began = time.monotonic()
         if not self._heard.wait_for(condition, timeout_s):
-            self.course.trouble.append(f"waited {timeout_s:.0f} s in vain for {what}")
+            waited = f"{time.monotonic() - began:.1f} s in vain for {what}"
+            self.course.trouble.append(f"waited {waited}; the engine's log may say why")
 
     def _all_exist(self) -> bool:
         return set(self._plan.victims) <= set(family(self.controller.pid))
