@@ -234,7 +234,7 @@ class DiskThread:
                 while not self._jobs and not self._leaving:
                     self._state.wait()
                 if not self._jobs:
-                    return
+                    break
                 job = self._jobs.popleft()
                 self._began = time.perf_counter()
             self._do(job)
@@ -242,6 +242,8 @@ class DiskThread:
                 self._began = None
                 if isinstance(job, Piece):
                     self._bytes -= len(job.media)
+        if self._writer is not None:
+            self._writer.abandon()
 
     def _do(self, job: PartPlan | Piece | _Seal) -> None:
         if isinstance(job, PartPlan):
