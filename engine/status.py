@@ -76,6 +76,8 @@ class StatusBoard:
             "fps_encoded": round(encoder.fps, 2) if encoder else 0.0,
             "encode_ms": round(encoder.encode_ms, 3) if encoder else 0.0,
             "convert_ms": round(encoder.convert_ms, 3) if encoder else 0.0,
+            "speed": encoder.speed if encoder else "",
+            "overload": encoder.overload if encoder else False,
             "encoder": part.encoder if part else "",
             "hardware": part.hardware if part else False,
             "ring": {

@@ -301,6 +301,7 @@ class OpenPart(Message, frozen=True, tag="open_part"):
         host_origin_ns: Host time of the recording's first frame, None if none was written yet.
         epoch_offsets: ``[epoch, offset_ns]``: media time = camera time + offset.
         previous: Ledger snapshot of the parts before this one.
+        may_lighten: Whether the encoder may go faster, at the cost of quality, when the ring fills.
     """
 
     index: Count
@@ -313,6 +314,7 @@ class OpenPart(Message, frozen=True, tag="open_part"):
     host_origin_ns: int | None = None
     epoch_offsets: list[tuple[int, int]] = []
     previous: dict[str, Any] = {}
+    may_lighten: bool = True
 
     def __repr__(self) -> str:
         # The data key must not reach a log by way of a message's repr.
@@ -435,6 +437,8 @@ class EncoderStatus(Message, frozen=True, tag="encoder_status"):
     stall_s: float
     encode_ms: float
     convert_ms: float
+    speed: Text = ""
+    overload: bool = False
 
 
 # --- engine <-> cameras (workers/cameras.py) --------------------------------------------------

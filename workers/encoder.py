@@ -36,6 +36,7 @@ from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat, merge_losses
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
     EpochMapped,
+    Event,
     Failure,
     FinishRecording,
     FramesLost,
@@ -52,6 +53,7 @@ from workers.codecs.encoders import VideoEncoder, open_encoder
 from workers.codecs.spec import EncoderSpec
 from workers.disk import DiskThread, PartPlan, Piece
 from workers.fragments import FRAGMENT_S, IDLE_CLOSE_S, Assembly, FragmentAssembler
+from workers.load import LoadControl
 from workers.reports import HEARTBEAT_S, DiskReports, Heartbeat
 from workers.timeline import Timeline, ticks
 
@@ -77,6 +79,7 @@ class _Part:
     encoder: VideoEncoder
     converter: Converter
     assembler: FragmentAssembler
+    load: LoadControl | None
     fragment_number: int = 1
 
 
@@ -133,6 +136,8 @@ class _Encoder:
         if self._disk.failed and self._part is not None:
             self._give_up(self._part)
         if not self._disk.has_room():
+            if self._part is not None and self._part.load is not None:
+                self._part.load.held_up()
             time.sleep(WAIT_S)  # the disk is behind: the ring waits, not this process's memory
             return
         frame = self._held or self._ring.read()
@@ -188,7 +193,14 @@ class _Encoder:
             self._resumed = True
         self._timeline = Timeline(order.host_origin_ns, order.epoch_offsets)
         self._part = _Part(
-            order, width_px, height_px, pixel_format, encoder, converter, FragmentAssembler(gop)
+            order,
+            width_px,
+            height_px,
+            pixel_format,
+            encoder,
+            converter,
+            FragmentAssembler(gop),
+            self._load_control(order, encoder),
         )
         previous = Ledger()
         previous.add_snapshot(order.previous)
@@ -296,8 +308,10 @@ class _Encoder:
         pts = self._timeline.pts(frame.stamp)
         if not known:
             self._announce_epoch(frame.stamp.epoch)
-        began = time.perf_counter()
         key = part.assembler.wants_key()
+        if key:
+            self._adapt(part, frame)
+        began = time.perf_counter()
         part.assembler.add(frame.seq, frame.stamp, pts, time.perf_counter_ns())
         try:
             picture = part.converter.convert(frame.pixels)
@@ -316,6 +330,47 @@ class _Encoder:
         if part.assembler.complete(pts, time.perf_counter_ns()):
             part.assembler.close()
         self._write_closed(part)
+
+    def _load_control(self, order: OpenPart, encoder: VideoEncoder) -> LoadControl | None:
+        """What watches the load of a part; None where the source waits for room in the ring."""
+        speed = encoder.settings.get("preset", "")
+        self._heartbeat.show_load(speed, overloaded=False)
+        if not order.may_lighten:
+            return None
+        return LoadControl(
+            slots=self._ring.statistics().slots,
+            rate_hz=float(order.frame["rate_hz"]),
+            speeds=encoder.speeds,
+            speed=speed,
+        )
+
+    def _adapt(self, part: _Part, frame: RingFrame) -> None:
+        """At a fragment's start: take the speed that the load wants, and say what changed."""
+        load = part.load
+        if load is None:
+            return
+        speed, overloaded = load.speed, load.overloaded
+        waiting = self._ring.published - frame.seq - 1
+        wanted = load.observe(waiting, time.perf_counter())
+        why = f"{waiting} frames wait in the ring"
+        if load.overloaded and not overloaded:
+            self._tell("overload", why, waiting=waiting)
+        elif overloaded and not load.overloaded:
+            self._tell("overload_over", why, waiting=waiting)
+        if wanted is not None:
+            try:
+                part.assembler.take(part.encoder.change_speed(wanted))
+                self._tell("speed_step", f"{speed} to {wanted}: {why}", speed=wanted)
+            except EncoderError as error:
+                load.refused(speed)
+                logs.logger.warning("speed not changed", wanted=wanted, error=str(error))
+        self._heartbeat.show_load(load.speed, overloaded=load.overloaded)
+
+    def _tell(self, kind: str, text: str, **details: Any) -> None:
+        """Tell of an event at once, and write it into the file with the next fragment."""
+        now_ns = time.perf_counter_ns()
+        self._events.append(Note(now_ns, kind, text))
+        self._channel.send_quietly(Event(kind=kind, host_ns=now_ns, text=text, details=details))
 
     def _announce_epoch(self, epoch: int) -> None:
         """Tell the supervisor before anything of the epoch can become durable.

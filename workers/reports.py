@@ -124,6 +124,7 @@ class Heartbeat:
         self._next = 0.0
         self._encoded = 0
         self._encode_s = self._convert_s = 0.0
+        self._speed, self._overloaded = "", False
         self._window_frames = 0
         self._window_began = time.perf_counter()
 
@@ -133,6 +134,10 @@ class Heartbeat:
         self._window_frames += 1
         self._convert_s += convert_s
         self._encode_s += encode_s
+
+    def show_load(self, speed: str, *, overloaded: bool) -> None:
+        """Note the encoder's speed and whether it falls behind, for the next beat."""
+        self._speed, self._overloaded = speed, overloaded
 
     def beat(self, *, now_or_never: bool = False) -> None:
         """Send the figures if it is time, or because there will be no other time."""
@@ -151,6 +156,8 @@ class Heartbeat:
                 stall_s=disk.stall_s,
                 encode_ms=1e3 * self._encode_s / frames,
                 convert_ms=1e3 * self._convert_s / frames,
+                speed=self._speed,
+                overload=self._overloaded,
             )
         )
         if now - self._window_began > FPS_WINDOW_S:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import engine
 import ipc
+import workers
 from engine.config import RecordingConfig
 from engine.lifecycle import Phase
 from ipc import messages
@@ -216,10 +217,10 @@ def test_the_page_lists_every_event_and_state() -> None:
     """Each kind of event that the code can announce, and each state of the status, is listed."""
     code = "".join(
         path.read_text(encoding="utf-8")
-        for package in (engine, ipc)
+        for package in (engine, ipc, workers)
         for path in Path(package.__path__[0]).glob("*.py")
     )
-    kinds = set(re.findall(r'(?:Announce|_announce)\(\s*"(\w+)"', code))
+    kinds = set(re.findall(r'(?:Announce|_announce|_tell)\(\s*"(\w+)"', code))
     kinds |= set(re.findall(r'kind="(\w+)"', code)) | {"part_recovered", "recovery_failed"}
     assert {row[0] for row in section("Events").rows} == kinds
     states = set(re.findall(r'return "(\w+)"', Path(engine.__path__[0], "status.py").read_text()))
