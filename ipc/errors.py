@@ -18,6 +18,8 @@ __all__ = [
     "DiskError",
     "EncoderError",
     "EndedEarly",
+    "EngineDied",
+    "EngineTimeout",
     "FormatChanged",
     "FrameTooLarge",
     "InUse",
@@ -151,6 +153,51 @@ class PeerDied(ChannelError):
 
     code = "peer-died"
     exit_code = 7
+
+
+class EngineDied(PeerDied):
+    """The engine's process is gone, or could not be started; what was durable stays durable.
+
+    Args:
+        message: See ``SealrecError``.
+        hint: See ``SealrecError``.
+        pid: Of the engine; None if it never was one.
+        returned: Its exit code, negative for a signal; None if it is not known.
+        last_lines: What it wrote to stderr last.
+    """
+
+    code = "engine-died"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        pid: int | None = None,
+        returned: int | None = None,
+        last_lines: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
+        self.returned = returned
+        self.last_lines = last_lines
+
+
+class EngineTimeout(SealrecError):
+    """The engine did not do in time what was asked; it may do so yet.
+
+    Args:
+        message: See ``SealrecError``.
+        hint: See ``SealrecError``.
+        pid: Of an engine that was told to leave and has not.
+    """
+
+    code = "engine-timeout"
+    exit_code = 7
+
+    def __init__(self, message: str, *, hint: str = "", pid: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
 
 
 class ProtocolError(ChannelError):
