@@ -18,6 +18,7 @@ import msgspec
 
 from engine import software
 from engine.config import RecordingConfig
+from engine.latency import Latencies
 from engine.ledger import Ledger, WrittenRun
 from engine.leftovers import leftovers
 from engine.lifecycle import DRAIN_S, Lifecycle, Phase
@@ -77,7 +78,7 @@ from ipc.messages import (
 )
 from ipc.ring import Ring, RingStatistics
 
-__all__ = ["Latency", "Recording"]
+__all__ = ["Recording"]
 
 SILENT_S = 5.0
 # A camera that is opened again may be missing for a while; then another process tries.
@@ -104,16 +105,6 @@ NO_RING = RingStatistics(
 
 
 @dataclass(slots=True)
-class Latency:
-    """Arrival of one fragment's frames and the moment they were durable, for the benchmark."""
-
-    frames: int
-    first_host_ns: int
-    last_host_ns: int
-    durable_ns: int
-
-
-@dataclass(slots=True)
 class _Seen:
     """What the workers last said of themselves."""
 
@@ -123,26 +114,7 @@ class _Seen:
     durable_at: float | None = None
     write_s: float = 0.0
     sync_s: float = 0.0
-    latencies: list[Latency] = field(default_factory=list)
-
-    def latency_percentiles(self, newest: int | None = None) -> dict[str, float] | None:
-        """From arrival to durable, p50 and p99 in seconds; None before the first fragment.
-
-        Within a fragment arrivals are taken as evenly spaced.
-
-        Args:
-            newest: Look at the newest so many fragments only; None: at all.
-        """
-        chosen = self.latencies if newest is None else self.latencies[-newest:]
-        spread = sorted(
-            (x.durable_ns - x.first_host_ns - step * (x.last_host_ns - x.first_host_ns)) / 1e9
-            for x in chosen
-            for step in _even_steps(x.frames)
-        )
-        if not spread:
-            return None
-        last = len(spread) - 1
-        return {"p50": round(spread[last // 2], 4), "p99": round(spread[int(last * 0.99)], 4)}
+    latencies: Latencies = field(default_factory=Latencies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,10 +304,12 @@ class Recording:
         part.end_pts = max(part.end_pts, fragment.pts_end)
         if fragment.first_host_ns is not None and fragment.last_host_ns is not None:
             frames = sum(last - first + 1 for first, last, *_ in fragment.rows)
-            seen.latencies.append(
-                Latency(frames, fragment.first_host_ns, fragment.last_host_ns, fragment.durable_ns)
+            seen.latencies.add(
+                frames,
+                first_host_ns=fragment.first_host_ns,
+                last_host_ns=fragment.last_host_ns,
+                durable_ns=fragment.durable_ns,
             )
-            del seen.latencies[:-10_000]  # an hour and more; a day must not grow
 
     def _count_lost(self, rows: list[messages.LossRow]) -> None:
         counted: dict[str, int] = {}
@@ -613,7 +587,7 @@ class Recording:
             "duration_s": round(self.parts.end_pts / 90_000, 6),
             "size_bytes": self.parts.size_bytes,
             "state": _worst(states),
-            "latency_s": self.seen.latency_percentiles(),
+            "latency_s": self.seen.latencies.percentiles(),
             "source": self._source_details(),
             "encoder": self._encoder_figures(),
         }
@@ -626,10 +600,6 @@ class Recording:
                 "hint": problem.hint,
             }
         return result
-
-
-def _even_steps(frames: int) -> list[float]:
-    return [k / (frames - 1) for k in range(frames)] if frames > 1 else [0.0] * frames
 
 
 def _worst(states: set[str]) -> str:

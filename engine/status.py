@@ -24,7 +24,6 @@ STALL_S = 1.0
 WINDOW_S = 1.0
 DISK_EVERY_S = 1.0
 TICKS_PER_S = 90_000  # of a PTS
-LATENCY_FRAGMENTS = 12
 
 
 class StatusBoard:
@@ -96,7 +95,7 @@ class StatusBoard:
             },
             "durable_bytes": size,
             "durable_age_s": None if durable_age is None else round(durable_age, 3),
-            "latency_s": seen.latency_percentiles(LATENCY_FRAGMENTS),
+            "latency_s": seen.latencies.newest(),
             "disk": {
                 "free_bytes": free,
                 "minutes_left": self._minutes_left(free, size, recording.parts.end_pts),

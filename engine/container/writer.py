@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -55,6 +56,7 @@ from ipc.errors import ConfigError, DiskError, WrongState
 
 __all__ = ["Checkpoint", "PartWriter", "SealResult"]
 
+_ROW: Final = 3  # first chunk, pts, samples
 _INIT_BOXES: Final = [b"ftyp", b"moov"]
 _MEDIA_BOXES: Final = [b"moof", b"mdat"]
 
@@ -124,7 +126,8 @@ class PartWriter:
         self._file = file
         self._payload = payload
         self._copies = copies
-        self._index: list[IndexRow] = []
+        # Packed: a day has more than 100,000 rows, and this process must not grow.
+        self._index = array("q")
         self._end_pts = 0
         self._condition = _Condition.NEW
 
@@ -175,7 +178,7 @@ class PartWriter:
     @property
     def fragments(self) -> int:
         """Durable fragments."""
-        return len(self._index)
+        return len(self._index) // _ROW
 
     def write_init(self, init_segment: bytes, session: SessionTable) -> Checkpoint:
         """Write ``ftyp``, ``moov`` and the session table: once, before anything else.
@@ -221,7 +224,7 @@ class PartWriter:
         if self._condition is not _Condition.OPEN:
             raise self._refusal("A fragment needs an open part with an init segment.")
         require_boxes(media, _MEDIA_BOXES if fragment.frames else [])
-        number, first_chunk = len(self._index), self._payload.chunk_count
+        number, first_chunk = self.fragments, self._payload.chunk_count
         table = pack_fragment(fragment)
         event = pack_event(EventMessage(FRAGMENT_SCHEME, pts, duration, number, table))
         row = IndexRow(first_chunk, pts, len(fragment.frames))
@@ -245,8 +248,10 @@ class PartWriter:
         if not self.can_seal:
             raise self._refusal("A seal needs an open part with an init segment.")
         seal_chunk = self._payload.chunk_count
-        table = pack_seal(replace(seal, index=tuple(self._index)))
-        number = len(self._index)
+        values = iter(self._index)
+        index = tuple(IndexRow(*row) for row in zip(values, values, values, strict=True))
+        table = pack_seal(replace(seal, index=index))
+        number = self.fragments
         event = pack_event(EventMessage(SEAL_SCHEME, self._end_pts, 0, number, table))
         with self._last_word():
             stored = self._payload.update(event) + self._payload.finalize()
@@ -309,9 +314,9 @@ class PartWriter:
             )
             durable = time.perf_counter()
         if row is not None:
-            self._index.append(row)
+            self._index.extend((row.first_chunk, row.pts, row.samples))
         return Checkpoint(
-            fragments=len(self._index),
+            fragments=self.fragments,
             chunks=self._payload.chunk_count,
             payload_bytes=self._payload.payload_bytes,
             file_bytes=offset_of_chunk(self._payload.chunk_count),
@@ -322,7 +327,7 @@ class PartWriter:
     def _make_room(self, stored_bytes: int) -> None:
         """Let the reserve follow the fragment's size while nothing of it is encrypted yet."""
         reserve = self._file.reserve
-        if reserve is None or reserve.ensure(stored_bytes, len(self._index) + 1):
+        if reserve is None or reserve.ensure(stored_bytes, self.fragments + 1):
             return
         self._file.give_up_reserve()
         if self._condition is _Condition.NEW:
