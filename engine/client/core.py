@@ -6,6 +6,7 @@ asyncio.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,16 @@ from engine.client.delivery import Delivery
 from engine.client.mailbox import Mailbox
 from engine.client.options import configuration
 from engine.client.pending import Pending
-from engine.client.process import SERVE, EngineProcess
 from engine.client.values import Result, Started, Status
 from ipc.errors import EndedEarly, WrongState
 
 if TYPE_CHECKING:
     from engine.client.connection import Connection
 
-__all__ = ["CALL_S", "CLOSE_S", "OPEN_S", "START_S", "STOP_S", "Core"]
+__all__ = ["CALL_S", "CLOSE_S", "OPEN_S", "SERVE", "START_S", "STOP_S", "Core"]
 
+# -P: a controller may have packages of the same names beside it.
+SERVE = (sys.executable, "-P", "-m", "engine", "serve")
 OPEN_S = 30.0
 START_S = 90.0  # the engine itself gives up after 60
 STOP_S = 120.0
@@ -57,6 +59,8 @@ class Core:
         with self._lock:
             if self._connection is not None and not self._connection.gone:
                 raise WrongState("The engine is running already.", hint="Close it first.")
+            from engine.client.process import EngineProcess
+
             process = EngineProcess(self._command)
             # The wire's libraries load while the engine loads its own.
             from engine.client.connection import Connection

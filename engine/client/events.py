@@ -57,14 +57,10 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PathEvent(Event):
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingStarted(_PathEvent):
+class RecordingStarted(Event):
     """Frames are recorded from now on."""
 
+    path: Path
     recording_id: str
 
 
@@ -83,8 +79,9 @@ class StatusReceived(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PartEvent(_PathEvent):
-    index: int
+class _PartEvent(Event):
+    path: Path
+    index: int | None = None
 
 
 class PartOpened(_PartEvent):
@@ -99,13 +96,13 @@ class PartSealed(_PartEvent):
     __slots__ = ()
 
 
-class PartRecovered(_PathEvent):
+class PartRecovered(_PartEvent):
     """A dead encoder's part was closed."""
 
     __slots__ = ()
 
 
-class RecoveryFailed(_PathEvent):
+class RecoveryFailed(_PartEvent):
     """A dead encoder's part could not be closed yet; `sealrec recover` can do it later."""
 
     __slots__ = ()

@@ -18,10 +18,8 @@ from typing import IO
 
 from ipc.errors import EngineDied
 
-__all__ = ["SERVE", "EngineProcess"]
+__all__ = ["EngineProcess"]
 
-# -P: a controller may have packages of the same names beside it.
-SERVE = (sys.executable, "-P", "-m", "engine", "serve")
 KEPT_LINES = 50
 LINE_BYTES = 4096
 
@@ -39,7 +37,7 @@ class EngineProcess:
         EngineDied: it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str] = SERVE) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         try:
             self._process = _spawn(command)
         except OSError as error:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from engine.client.core import CALL_S, CLOSE_S, OPEN_S, START_S, STOP_S, Core
+from engine.client.core import CALL_S, CLOSE_S, OPEN_S, SERVE, START_S, STOP_S, Core
 from engine.client.events import Event
 from engine.client.mailbox import EventStream, Mailbox
 from engine.client.options import Options
-from engine.client.process import SERVE
 from engine.client.values import Result, Started, Status
 from ipc.errors import ChannelClosed, SealrecError
 
