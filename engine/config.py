@@ -79,6 +79,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             before size, rate, format and trigger are set.
         camera_sdk_settings: VmbC.xml with which the camera SDK starts; None takes its own.
         trigger: What a camera waits for before each frame; None leaves it as it is.
+        disk_low_minutes: Warn (event ``disk_low``) when the disk has room for no more than so long.
         session: Free text fields for the session table (session_id, subject, operator, ...).
     """
 
@@ -104,6 +105,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     camera_settings: str | None = None
     camera_sdk_settings: str | None = None
     trigger: Literal["off", "software", "hardware"] | None = None
+    disk_low_minutes: tuple[Annotated[float, msgspec.Meta(gt=0, le=1e6)], ...] = (5.0, 1.0)
     session: dict[str, str] = {}
 
     @property

@@ -84,7 +84,7 @@ SILENT_S = 5.0
 # A camera that is opened again may be missing for a while; then another process tries.
 REOPEN_WAIT_S = 10.0
 # Announcements that the file keeps as well.
-NOTED = ("camera_lost", "camera_back", "worker_hung", "worker_restarted")
+NOTED = ("camera_lost", "camera_back", "worker_hung", "worker_restarted", "disk_low")
 SILENT_AT_START_S = 30.0
 LEAVE_S = 3.0
 NO_RING = RingStatistics(
@@ -379,12 +379,16 @@ class Recording:
             case Announce(kind, text):
                 if kind == "recording_started":
                     self.began_at = time.monotonic()
-                if kind in NOTED:
-                    now = time.perf_counter_ns()
-                    self._send("encoder", messages.NoteEvent(host_ns=now, kind=kind, text=text))
-                self._announce(kind, text, self._details(kind))
+                self.announce(kind, text, self._details(kind))
             case Conclude():
                 self._conclude(action)
+
+    def announce(self, kind: str, text: str, details: dict[str, Any]) -> None:
+        """Tell the controller of an event, and the file if it is one to be kept."""
+        if kind in NOTED:
+            now = time.perf_counter_ns()
+            self._send("encoder", messages.NoteEvent(host_ns=now, kind=kind, text=text))
+        self._announce(kind, text, details)
 
     def _start_worker(self, role: Role) -> None:
         try:

@@ -8,10 +8,10 @@ being alive (design: Durability).
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from typing import Any
 
+from engine.disk_room import DiskRoom
 from engine.lifecycle import Phase
 from engine.recording import Recording
 from ipc.lifeline import SelfMeasure
@@ -22,8 +22,6 @@ __all__ = ["StatusBoard"]
 DURABLE_WITHIN_S = 2.0
 STALL_S = 1.0
 WINDOW_S = 1.0
-DISK_EVERY_S = 1.0
-TICKS_PER_S = 90_000  # of a PTS
 
 
 class StatusBoard:
@@ -33,7 +31,7 @@ class StatusBoard:
         self._window: tuple[float, int, dict[str, float]] = (0.0, 0, {})
         self._fps = 0.0
         self._cpu: dict[str, float] = {}
-        self._disk: tuple[float, int] = (0.0, 0)
+        self._room: DiskRoom | None = None
         self._published = -1
         self._published_at = 0.0
         self._own = SelfMeasure()
@@ -42,6 +40,8 @@ class StatusBoard:
         """Forget the recording before."""
         self.__init__()  # type: ignore[misc]
         self._published_at = time.monotonic()
+        limits = recording.config.disk_low_minutes
+        self._room = DiskRoom(recording.parts.base.parent, limits)
 
     def compose(self, recording: Recording | None) -> dict[str, Any]:
         """The status now; plain values only."""
@@ -56,7 +56,7 @@ class StatusBoard:
         seen, encoder = recording.seen, recording.seen.encoder
         durable_age = None if seen.durable_at is None else now - seen.durable_at
         size = recording.parts.size_bytes
-        free = self._free_bytes(recording, now)
+        room = self._look_at_disk(recording, now)
         elapsed = now - recording.began_at
         part = recording.parts.current
         return {
@@ -97,8 +97,8 @@ class StatusBoard:
             "durable_age_s": None if durable_age is None else round(durable_age, 3),
             "latency_s": seen.latencies.newest(),
             "disk": {
-                "free_bytes": free,
-                "minutes_left": self._minutes_left(free, size, recording.parts.end_pts),
+                "free_bytes": room.free_bytes,
+                "minutes_left": room.minutes,
             },
             "workers": self._workers(recording, processes),
         }
@@ -154,20 +154,17 @@ class StatusBoard:
             for role, status in processes.items()
         }
 
-    def _free_bytes(self, recording: Recording, now: float) -> int:
-        if now - self._disk[0] > DISK_EVERY_S:
-            try:
-                self._disk = (now, shutil.disk_usage(recording.parts.base.parent).free)
-            except OSError:
-                self._disk = (now, 0)
-        return self._disk[1]
-
-    @staticmethod
-    def _minutes_left(free: int, size: int, recorded_pts: int) -> float | None:
-        """Forecast from the measured bit rate; None while too little was recorded to tell."""
-        if size <= 0 or recorded_pts < TICKS_PER_S:
-            return None
-        return round(free * recorded_pts / size / TICKS_PER_S / 60, 1)
+    def _look_at_disk(self, recording: Recording, now: float) -> DiskRoom:
+        """Look at the disk; a limit that its room has fallen below is told once."""
+        room, parts = self._room, recording.parts
+        assert room is not None
+        room.look(size_bytes=parts.size_bytes, recorded_pts=parts.end_pts, now_s=now)
+        limit = room.take_warning()
+        if limit is not None and recording.lifecycle.phase is Phase.RECORDING:
+            details = {"minutes_left": room.minutes, "free_bytes": room.free_bytes}
+            text = f"the disk is full in {room.minutes:g} minutes: less than {limit:g} are left"
+            recording.announce("disk_low", text, details)
+        return room
 
     @staticmethod
     def _cover_s(recording: Recording, frames: int) -> float:

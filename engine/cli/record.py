@@ -263,6 +263,9 @@ def _tell(event: Event, *, show: bool) -> None:
     shown = (
         "error",
         "disk_failed",
+        "disk_low",
+        "overload",
+        "speed_step",
         "camera_lost",
         "camera_back",
         "frames_lost",

@@ -171,6 +171,7 @@ def fields_of(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
             yield field.name, "required"
         else:
             written = {None: "nil", True: "true", False: "false", "": '""'}
+            value = list(value) if isinstance(value, tuple) else value
             simple = isinstance(value, str | bool | None)
             yield field.name, written.get(value, f'"{value}"') if simple else str(value)
 
@@ -187,7 +188,7 @@ def kind_of(annotation: Any) -> str:
         return " or ".join(kind_of(argument) for argument in arguments)
     if origin is typing.Literal or (origin is None and issubclass(annotation, str)):
         return "string"
-    return {dict: "map", list: "array"}.get(origin) or str(annotation.__name__)
+    return {dict: "map", list: "array", tuple: "array"}.get(origin) or str(annotation.__name__)
 
 
 @pytest.mark.parametrize("kind", [*ALL, RecordingConfig])
@@ -220,7 +221,7 @@ def test_the_page_lists_every_event_and_state() -> None:
         for package in (engine, ipc, workers)
         for path in Path(package.__path__[0]).glob("*.py")
     )
-    kinds = set(re.findall(r'(?:Announce|_announce|_tell)\(\s*"(\w+)"', code))
+    kinds = set(re.findall(r'(?:Announce|announce|_tell)\(\s*"(\w+)"', code))
     kinds |= set(re.findall(r'kind="(\w+)"', code)) | {"part_recovered", "recovery_failed"}
     assert {row[0] for row in section("Events").rows} == kinds
     states = set(re.findall(r'return "(\w+)"', Path(engine.__path__[0], "status.py").read_text()))
