@@ -48,8 +48,12 @@ class Runs:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(zip(self._first, self._last, strict=True))
 
-    def __len__(self) -> int:
-        """How many integers are in the set (not how many runs)."""
+    @property
+    def count(self) -> int:
+        """How many integers are in the set.
+
+        Not ``len()``: that is no larger than an index, and ``list()`` would allocate by it.
+        """
         return sum(self._last) - sum(self._first) + len(self._first)
 
     def __contains__(self, value: int) -> bool:
@@ -114,7 +118,7 @@ class _Epoch:
 
     def lost_frames(self) -> dict[LossClass, int]:
         """Frames per class; one that is written, or in two of an encoder's classes, counts once."""
-        counts = {name: len(runs) for name, runs in self.lost.items() if name not in OVERTAKEN}
+        counts = {name: runs.count for name, runs in self.lost.items() if name not in OVERTAKEN}
         if len(counts) < len(self.lost):
             known = Runs(self.written)
             for name in OVERTAKEN:
@@ -157,7 +161,7 @@ class Ledger:
     @property
     def written(self) -> int:
         """Frames written, each counted once however many parts hold it."""
-        return len(self._seqs)
+        return self._seqs.count
 
     @property
     def gaps(self) -> int:
@@ -183,14 +187,15 @@ class Ledger:
         problems = list(self._problems)
         offered = 0
         for number, epoch in sorted(self._epochs.items()):
-            named = len(epoch.written) + sum(epoch.lost_frames().values())
+            named = epoch.written.count + sum(epoch.lost_frames().values())
             everything = Runs(epoch.written)
             for runs in epoch.lost.values():
                 for first, last in runs:
                     everything.add(first, last)
-            offered += len(everything)
-            if named != len(everything):
-                problems.append(f"epoch {number}: {named - len(everything)} ids are in two classes")
+            offered += everything.count
+            twice = named - everything.count
+            if twice:
+                problems.append(f"epoch {number}: {twice} ids are in two classes")
             spans = list(everything)
             problems += [
                 f"epoch {number}: ids {a[1] + 1} to {b[0] - 1} are in no class"

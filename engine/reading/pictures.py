@@ -68,7 +68,7 @@ class PictureCheck:
     @property
     def decoded(self) -> int:
         """See above."""
-        return len(self._seqs)
+        return self._seqs.count
 
     def check(self, part: PartReader, progress: Callable[[float], None]) -> None:
         """Decode one part.

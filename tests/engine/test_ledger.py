@@ -18,7 +18,7 @@ def test_runs_are_a_set(pairs: list[tuple[int, int]]) -> None:
         new = set(range(first, first + length + 1))
         assert runs.add(first, first + length) == len(new - model)
         model |= new
-    assert len(runs) == len(model)
+    assert runs.count == len(model)
     assert {i for a, b in runs for i in range(a, b + 1)} == model
     assert all(b + 1 < c for (_, b), (c, _) in zip(runs, list(runs)[1:], strict=False))
     assert all((value in runs) == (value in model) for value in range(80))
