@@ -27,7 +27,6 @@ from engine.client.mailbox import Mailbox, Mailboxes
 from engine.client.pending import Pending
 from engine.client.process import EngineProcess
 from engine.client.values import Result, Started, Status
-from engine.client.warnings import Warnings
 from ipc import messages
 from ipc.channel import Channel, encode
 from ipc.errors import (
@@ -97,7 +96,6 @@ class Connection:
         self._unsettled: set[Pending[Any]] = set()
         self._conditions: list[tuple[Callable[[], Any], Pending[Any]]] = []
         self._said = _Said()
-        self._warnings = Warnings()
         self._silence_told = False
         self._leaving = False
         self._death_told = False
@@ -297,20 +295,19 @@ class Connection:
         self._said.status, self._said.heard_at = status, time.monotonic()
         self._silence_told = False
         self._publish(StatusReceived(kind="status", status=status))
-        for warning in self._warnings.look(status):
-            self._publish(warning)
 
     def _take_event(self, message: messages.Event) -> None:
         event = read_event(message.kind, message.text, message.host_ns, message.details)
         if isinstance(event, RecordingStarted):
-            self.has_begun(Started(event.path, event.recording_id))
+            self.has_begun(Started(event.path, event.recording_id, event.source))
         elif isinstance(event, RecordingStopped):
             self.has_stopped(event.result)
         self._publish(event)
 
     def has_begun(self, started: Started) -> Started:
         """A recording began, said the event or the reply, whichever came first."""
-        if self._said.started != started:
+        known = self._said.started
+        if known is None or known.recording_id != started.recording_id:
             self._said.started, self._said.stopped = started, None
         return started
 

@@ -1,7 +1,7 @@
 """Everything a controller is told, as types.
 
-Those of PROTOCOL.md ("Events") and the client's own: a status that came, a warning that a status
-justifies, the engine's end. A kind that this version does not know arrives as a plain `Event`.
+Those of PROTOCOL.md ("Events") and the client's own: a status that came, a failure that belongs to
+no call, the engine's end. A kind that this version does not know arrives as a plain `Event`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.client.values import Result, Status
+from engine.client.values import Result, Source, Status
 
 __all__ = [
     "CameraBack",
@@ -26,12 +26,14 @@ __all__ = [
     "FailureReported",
     "FramesLost",
     "Overload",
+    "OverloadOver",
     "PartOpened",
     "PartRecovered",
     "PartSealed",
     "RecordingStarted",
     "RecordingStopped",
     "RecoveryFailed",
+    "SpeedStep",
     "StatusReceived",
     "WorkerHung",
     "WorkerRestarted",
@@ -62,6 +64,7 @@ class RecordingStarted(Event):
 
     path: Path
     recording_id: str
+    source: Source | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,16 +150,46 @@ class WorkerHung(Event):
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overload(Event):
-    """The ring is half full of frames nobody has encoded yet: losses come next. By the client."""
+    """The encoder cannot keep up: it goes faster if it can, and frames are lost if not.
 
-    __slots__ = ()
+    Attributes:
+        waiting: Frames in the ring.
+    """
+
+    waiting: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverloadOver(Event):
+    """The encoder keeps up again."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedStep(Event):
+    """The encoder goes on with another preset.
+
+    Attributes:
+        speed: Its name.
+    """
+
+    speed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskLow(Event):
-    """At the present bit rate the disk is full within a quarter of an hour. By the client."""
+    """The disk will be full soon, at the measured bit rate; once for each limit set.
 
-    __slots__ = ()
+    Attributes:
+        minutes_left: Until then.
+        free_bytes: Now.
+    """
+
+    minutes_left: float
+    free_bytes: int
 
 
 class DiskFailed(Event):
@@ -214,7 +247,11 @@ def _ids(details: Mapping[str, Any]) -> tuple[tuple[int | None, int | None], ...
 _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
     "recording_started": (
         RecordingStarted,
-        lambda d: {"path": Path(d["path"]), "recording_id": d["recording_id"]},
+        lambda d: {
+            "path": Path(d["path"]),
+            "recording_id": d["recording_id"],
+            "source": Source.read(d.get("source")),
+        },
     ),
     "recording_stopped": (RecordingStopped, lambda d: {"result": Result.read(d)}),
     "part_opened": (PartOpened, lambda d: {"path": Path(d["path"]), "index": d["index"]}),
@@ -224,6 +261,13 @@ _KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any
     "frames_lost": (
         FramesLost,
         lambda d: {"loss_class": d["class"], "frames": d["frames"], "ids": _ids(d)},
+    ),
+    "overload": (Overload, lambda d: {"waiting": d["waiting"]}),
+    "overload_over": (OverloadOver, lambda d: {"waiting": d["waiting"]}),
+    "speed_step": (SpeedStep, lambda d: {"speed": d["speed"]}),
+    "disk_low": (
+        DiskLow,
+        lambda d: {"minutes_left": d["minutes_left"], "free_bytes": d["free_bytes"]},
     ),
     "worker_restarted": (WorkerRestarted, lambda _: {}),
     "worker_hung": (WorkerHung, lambda _: {}),

@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     camera_settings: FilePath | None
     camera_sdk_settings: FilePath | None
     trigger: Literal["off", "software", "hardware"] | None
+    disk_low_minutes: Sequence[float]
     session: Mapping[str, str]
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Problem",
     "Result",
     "RingFigures",
+    "Source",
     "Started",
     "Status",
     "WriteQueue",
@@ -40,21 +41,48 @@ def _known(kind: type[T], raw: Mapping[str, Any] | None, /, **given: Any) -> T:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What the camera, or whatever stands for it, delivers.
+
+    Attributes:
+        width_px, height_px, pixel_format: Of its frames.
+        rate_hz: Nominal.
+        triggered: It waits for a trigger before each frame.
+        camera: Model, serial, settings as read back.
+    """
+
+    width_px: int = 0
+    height_px: int = 0
+    pixel_format: str = ""
+    rate_hz: float = 0.0
+    triggered: bool = False
+    camera: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any] | None) -> Source | None:
+        """From ``source``; None for one that was never opened."""
+        return _known(cls, raw, camera=raw.get("camera") or {}) if raw else None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A recording that has begun.
 
     Attributes:
         path: Of its first part; the next free name where the one asked for was taken.
         recording_id: Hex, also in the file's header.
+        source: What is recorded.
     """
 
     path: Path
     recording_id: str
+    source: Source | None = None
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Started:
         """From the result of ``start``."""
-        return cls(Path(raw["path"]), raw["recording_id"])
+        source = Source.read(raw.get("source"))
+        return cls(Path(raw["path"]), raw["recording_id"], source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +196,8 @@ class Status:
     convert_ms: float = 0.0
     encoder: str = ""
     hardware: bool = False
+    speed: str = ""
+    overload: bool = False
     ring: RingFigures = RingFigures()
     write_queue: WriteQueue = WriteQueue()
     durable_bytes: int = 0
@@ -214,6 +244,7 @@ class Result:
         state: The worst of the parts: ``sealed``, ``recovered``, ``incomplete``; ``failed`` if
             there is none.
         latency_s: From arrival to durable; None without frames.
+        source: What was recorded; None if it was never opened.
         encoder: Its name.
         problems: Sentences; only if unbalanced.
         problem: Only if it ended before it was asked to.
@@ -231,6 +262,7 @@ class Result:
     size_bytes: int = 0
     state: str = "failed"
     latency_s: Latency | None = None
+    source: Source | None = None
     encoder: str = ""
     problems: tuple[str, ...] = ()
     problem: Problem | None = None
@@ -256,6 +288,7 @@ class Result:
             parts=tuple(Path(path) for path in raw.get("parts", ())),
             lost=raw.get("lost", NO_LOSS),
             latency_s=_latency(raw),
+            source=Source.read(raw.get("source")),
             encoder=(raw.get("encoder") or {}).get("name", ""),
             problems=tuple(raw.get("problems", ())),
             problem=_known(Problem, problem) if problem else None,
