@@ -142,8 +142,8 @@ def test_a_damaged_frame_is_named_and_not_published(bench: Bench) -> None:
 
 def test_ids_that_step_back_begin_an_epoch(bench: Bench) -> None:
     """A camera that counts anew is not compared with what it counted before."""
-    for frame_id in (7, 8, 0, 1, 1):
-        bench.offer(frame_id)
+    for camera_ns, frame_id in enumerate((7, 8, 0, 1, 1)):
+        bench.offer(frame_id, camera_ns)
     assert bench.frames() == [(1, 7), (1, 8), (2, 0), (2, 1), (3, 1)]
     assert bench.losses() == []
 
