@@ -399,6 +399,8 @@ class Recording:
             return
         self.seen.heard[role] = time.monotonic()
         self._opening.add(role)
+        if role == "encoder":
+            self.seen.encoder = None  # a dead one's stall is not this one's
 
     def _send(self, role: str, message: messages.Message) -> None:
         if role in self.workers:
