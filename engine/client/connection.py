@@ -267,7 +267,8 @@ class Connection:
             if not isinstance(error, PeerDied):
                 self.ready.fail(error)
                 self._failed(error.code, error.message)
-        self._end()
+        finally:
+            self._end()
 
     def _take(self, message: object) -> None:
         match message:
@@ -298,10 +299,13 @@ class Connection:
 
     def _take_event(self, message: messages.Event) -> None:
         event = read_event(message.kind, message.text, message.host_ns, message.details)
-        if isinstance(event, RecordingStarted):
-            self.has_begun(Started(event.path, event.recording_id, event.source))
-        elif isinstance(event, RecordingStopped):
-            self.has_stopped(event.result)
+        try:
+            if isinstance(event, RecordingStarted):
+                self.has_begun(Started(event.path, event.recording_id, event.source))
+            elif isinstance(event, RecordingStopped):
+                self.has_stopped(event.result)
+        except MALFORMED as error:
+            raise ProtocolError("An event cannot be understood.") from error
         self._publish(event)
 
     def has_begun(self, started: Started) -> Started:
@@ -321,7 +325,7 @@ class Connection:
         return result
 
     def _failed(self, code: str, text: str) -> None:
-        self._publish(FailureReported(kind="failure", text=text, code=code))
+        self._publish(FailureReported(kind="failure", text=text, details={"code": code}))
 
     # --- the end ------------------------------------------------------------------------------
 

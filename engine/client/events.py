@@ -1,16 +1,17 @@
 """Everything a controller is told, as types.
 
 Those of PROTOCOL.md ("Events") and the client's own: a status that came, a failure that belongs to
-no call, the engine's end. A kind that this version does not know arrives as a plain `Event`.
+no call, the engine's end. A kind that this version does not know arrives as a plain `Event`. What
+an event says beside its text is in its ``details``, which the types' properties read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.client.values import Result, Source, Status
 
@@ -50,41 +51,63 @@ class Event:
         text: For a person; may be empty.
         host_ns: When, on ``time.perf_counter_ns()``, which all processes of a machine share.
         details: By kind, as they came.
+        needs: Details without which an event is not of this type.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     kind: str
     text: str = ""
     host_ns: int = field(default_factory=time.perf_counter_ns)
-    details: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingStarted(Event):
     """Frames are recorded from now on."""
 
-    path: Path
-    recording_id: str
-    source: Source | None
+    __slots__ = ()
+    needs = ("path", "recording_id")
+
+    @property
+    def path(self) -> Path:
+        """Of the first part."""
+        return Path(self.details["path"])
+
+    @property
+    def recording_id(self) -> str:
+        """Hex, also in the file's header."""
+        return str(self.details["recording_id"])
+
+    @property
+    def source(self) -> Source | None:
+        """What is recorded."""
+        return Source.read(self.details.get("source"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingStopped(Event):
     """A recording is over, asked for or not, and sealed as far as the disk allowed."""
 
-    result: Result
+    __slots__ = ()
+
+    @property
+    def result(self) -> Result:
+        """Its balance sheet."""
+        return Result.read(self.details)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusReceived(Event):
-    """A status came, five times a second, or none did for 2 s (state ``engine_silent``)."""
-
-    status: Status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _PartEvent(Event):
-    path: Path
-    index: int | None = None
+    __slots__ = ()
+    needs = ("path",)
+
+    @property
+    def path(self) -> Path:
+        """Of the part."""
+        return Path(self.details["path"])
+
+    @property
+    def index(self) -> int | None:
+        """Of the part; None where it is not told."""
+        return self.details.get("index")
 
 
 class PartOpened(_PartEvent):
@@ -111,31 +134,60 @@ class RecoveryFailed(_PartEvent):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FramesLost(Event):
-    """Frames that are in no file.
+    """Frames that are in no file."""
 
-    Attributes:
-        loss_class: Why, as in the balance sheet.
-        frames: How many.
-        ids: First and last id of each run; at most 100 of them.
-    """
+    __slots__ = ()
+    needs = ("class", "frames", "ids")
 
-    loss_class: str
-    frames: int
-    ids: tuple[tuple[int | None, int | None], ...]
+    @property
+    def loss_class(self) -> str:
+        """Why, as in the balance sheet."""
+        return str(self.details["class"])
+
+    @property
+    def frames(self) -> int:
+        """How many."""
+        return int(self.details["frames"])
+
+    @property
+    def ids(self) -> tuple[tuple[int | None, int | None], ...]:
+        """First and last id of each run; at most 100 of them."""
+        return tuple((first, last) for first, last in self.details["ids"])
 
 
-class CameraLost(Event):
-    """The camera is gone and looked for; the file stays open."""
+class _LoadEvent(Event):
+    __slots__ = ()
+    needs = ("waiting",)
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the ring."""
+        return int(self.details["waiting"])
+
+
+class Overload(_LoadEvent):
+    """The encoder cannot keep up: it goes faster if it can, and frames are lost if not."""
 
     __slots__ = ()
 
 
-class CameraBack(Event):
-    """The camera delivers again."""
+class OverloadOver(_LoadEvent):
+    """The encoder keeps up again."""
 
     __slots__ = ()
+
+
+class SpeedStep(Event):
+    """The encoder goes on with another preset."""
+
+    __slots__ = ()
+    needs = ("speed",)
+
+    @property
+    def speed(self) -> str:
+        """Its name."""
+        return str(self.details["speed"])
 
 
 class WorkerRestarted(Event):
@@ -150,46 +202,33 @@ class WorkerHung(Event):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overload(Event):
-    """The encoder cannot keep up: it goes faster if it can, and frames are lost if not.
+class CameraLost(Event):
+    """The camera is gone, or silent, and looked for; the file stays open."""
 
-    Attributes:
-        waiting: Frames in the ring.
-    """
-
-    waiting: int
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverloadOver(Event):
-    """The encoder keeps up again."""
+class CameraBack(Event):
+    """The camera delivers again."""
 
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeedStep(Event):
-    """The encoder goes on with another preset.
-
-    Attributes:
-        speed: Its name.
-    """
-
-    speed: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskLow(Event):
-    """The disk will be full soon, at the measured bit rate; once for each limit set.
+    """The disk will be full soon, at the measured bit rate; once for each limit set."""
 
-    Attributes:
-        minutes_left: Until then.
-        free_bytes: Now.
-    """
+    __slots__ = ()
+    needs = ("minutes_left", "free_bytes")
 
-    minutes_left: float
-    free_bytes: int
+    @property
+    def minutes_left(self) -> float:
+        """Until it is full."""
+        return float(self.details["minutes_left"])
+
+    @property
+    def free_bytes(self) -> int:
+        """Room that it has."""
+        return int(self.details["free_bytes"])
 
 
 class DiskFailed(Event):
@@ -204,27 +243,39 @@ class ErrorReported(Event):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureReported(Event):
-    """A failure that belongs to no call.
-
-    Attributes:
-        code: As in PROTOCOL.md, "Error codes".
-    """
-
-    code: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EventsDropped(Event):
-    """So many events were not read in time, by this process or by one of its readers."""
+    """Some events were not read in time, by this process or by one of its readers."""
 
-    count: int
+    __slots__ = ()
+    needs = ("count",)
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return int(self.details["count"])
+
+
+class FailureReported(Event):
+    """A failure that belongs to no call. The client's own."""
+
+    __slots__ = ()
+
+    @property
+    def code(self) -> str:
+        """As in PROTOCOL.md, "Error codes"."""
+        return str(self.details["code"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReceived(Event):
+    """A status came, five times a second, or none did for 2 s (state ``engine_silent``)."""
+
+    status: Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineGone(Event):
-    """The engine's process is gone; always the last event of an engine.
+    """The engine's process is gone; always the last event of an engine. The client's own.
 
     Attributes:
         pid: Its process id.
@@ -239,53 +290,31 @@ class EngineGone(Event):
     last_lines: tuple[str, ...] = field(default=(), repr=False)
 
 
-def _ids(details: Mapping[str, Any]) -> tuple[tuple[int | None, int | None], ...]:
-    return tuple((first, last) for first, last in details["ids"])
-
-
-# Kind on the wire: the type, and its own fields by the details.
-_KINDS: dict[str, tuple[type[Event], Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
-    "recording_started": (
-        RecordingStarted,
-        lambda d: {
-            "path": Path(d["path"]),
-            "recording_id": d["recording_id"],
-            "source": Source.read(d.get("source")),
-        },
-    ),
-    "recording_stopped": (RecordingStopped, lambda d: {"result": Result.read(d)}),
-    "part_opened": (PartOpened, lambda d: {"path": Path(d["path"]), "index": d["index"]}),
-    "part_sealed": (PartSealed, lambda d: {"path": Path(d["path"]), "index": d["index"]}),
-    "part_recovered": (PartRecovered, lambda d: {"path": Path(d["path"])}),
-    "recovery_failed": (RecoveryFailed, lambda d: {"path": Path(d["path"])}),
-    "frames_lost": (
-        FramesLost,
-        lambda d: {"loss_class": d["class"], "frames": d["frames"], "ids": _ids(d)},
-    ),
-    "overload": (Overload, lambda d: {"waiting": d["waiting"]}),
-    "overload_over": (OverloadOver, lambda d: {"waiting": d["waiting"]}),
-    "speed_step": (SpeedStep, lambda d: {"speed": d["speed"]}),
-    "disk_low": (
-        DiskLow,
-        lambda d: {"minutes_left": d["minutes_left"], "free_bytes": d["free_bytes"]},
-    ),
-    "worker_restarted": (WorkerRestarted, lambda _: {}),
-    "worker_hung": (WorkerHung, lambda _: {}),
-    "camera_lost": (CameraLost, lambda _: {}),
-    "camera_back": (CameraBack, lambda _: {}),
-    "disk_failed": (DiskFailed, lambda _: {}),
-    "error": (ErrorReported, lambda _: {}),
-    "events_dropped": (EventsDropped, lambda d: {"count": d["count"]}),
+_KINDS: dict[str, type[Event]] = {
+    "recording_started": RecordingStarted,
+    "recording_stopped": RecordingStopped,
+    "part_opened": PartOpened,
+    "part_sealed": PartSealed,
+    "part_recovered": PartRecovered,
+    "recovery_failed": RecoveryFailed,
+    "frames_lost": FramesLost,
+    "overload": Overload,
+    "overload_over": OverloadOver,
+    "speed_step": SpeedStep,
+    "worker_restarted": WorkerRestarted,
+    "worker_hung": WorkerHung,
+    "camera_lost": CameraLost,
+    "camera_back": CameraBack,
+    "disk_low": DiskLow,
+    "disk_failed": DiskFailed,
+    "error": ErrorReported,
+    "events_dropped": EventsDropped,
 }
 
 
 def read_event(kind: str, text: str, host_ns: int, details: Mapping[str, Any]) -> Event:
-    """The event of a message; plain if its kind or its details are not known here."""
-    plain: dict[str, Any] = {"kind": kind, "text": text, "host_ns": host_ns, "details": details}
-    if kind not in _KINDS:
-        return Event(**plain)
-    found, own = _KINDS[kind]
-    try:
-        return found(**plain, **own(details))
-    except (KeyError, TypeError, ValueError):
-        return Event(**plain)
+    """The event of a message; plain if its kind is not known here or its details are not whole."""
+    found = _KINDS.get(kind, Event)
+    if not all(name in details for name in found.needs):
+        found = Event
+    return found(kind=kind, text=text, host_ns=host_ns, details=details)

@@ -89,9 +89,7 @@ class Mailbox:
             return None
         count, self._dropped = self._dropped, 0
         text = f"{count} events were not read in time"
-        return EventsDropped(
-            kind="events_dropped", text=text, details={"count": count}, count=count
-        )
+        return EventsDropped(kind="events_dropped", text=text, details={"count": count})
 
     def close(self) -> None:
         """Take no more; what waits can still be read."""
