@@ -118,17 +118,31 @@ class Parts:
         return max((part.end_pts for part in self._all), default=0)
 
     def begin(self) -> tuple[Part, bytes]:
-        """The next part and its 4096-byte header; nothing is written yet."""
+        """The next part and its 4096-byte header; nothing is written yet.
+
+        Raises:
+            ConfigError: a recording can have no more parts.
+        """
         last = self.current
         index, previous = 0, bytes(KEY_BYTES)
         if last is not None:
-            index = last.index + 1
-            if not any(last.commitment):
-                last.commitment = _commitment(last.path) or previous
-            previous = last.commitment
+            index, previous = last.index + 1, last.commitment
         part = Part(index, names.part_path(self.base, index))
+        header = self._header(index, previous)
         self._all.append(part)
-        return part, self._header(index, previous)
+        return part, header
+
+    def opened(self, encoder: str, *, hardware: bool) -> None:
+        """The current part is open, and its preamble durable, by which the next one names it."""
+        part = self.current
+        assert part is not None
+        part.encoder, part.hardware = encoder, hardware
+        self._note_commitment(part)
+
+    @staticmethod
+    def _note_commitment(part: Part) -> None:
+        for path in (names.open_path(part.path), part.path):  # it may be sealed already
+            part.commitment = _commitment(path) or part.commitment
 
     def _header(self, index: int, previous: bytes) -> bytes:
         core = new_core(
@@ -191,6 +205,7 @@ class Parts:
         if part is None or part.state != "open" or not part.path.exists():
             return False
         part.state, part.file_bytes = "sealed", part.path.stat().st_size
+        self._note_commitment(part)
         return True
 
     def existing_paths(self) -> list[Path]:

@@ -258,8 +258,7 @@ class Recording:
                 self._feed(StreamOver(message.reason))
             case PartOpened():
                 self._opening.discard(role)
-                part = self._part
-                part.encoder, part.hardware = message.encoder, message.hardware
+                self.parts.opened(message.encoder, hardware=message.hardware)
                 self._feed(PartReady())
             case PartNeeded():
                 self._frame |= {
@@ -480,7 +479,11 @@ class Recording:
         return part
 
     def _open_part(self) -> None:
-        part, header = self.parts.begin()
+        try:
+            part, header = self.parts.begin()
+        except SealrecError as error:
+            self._feed(PartGone(Problem(error.code, error.message, error.hint)))
+            return
         self._send(
             "encoder",
             messages.OpenPart(
