@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
-from engine.container.boxes import (
-    BOX_HEADER_BYTES,
-    TIMESCALE_HZ,
-    Box,
-    iterate_boxes,
-    parse_box,
-)
+from engine.container.boxes import BOX_HEADER_BYTES, TIMESCALE_HZ, iterate_boxes, parse_box
 from engine.container.part import Fragment, PartReader
 from ipc.errors import Corrupt
 
@@ -144,7 +139,7 @@ def _parse_moof(content: bytes, defaults: TrackDefaults, *, limit: int) -> list[
         offset=0,
     )
     samples: list[StoredSample] = []
-    for box in _boxes(traf):
+    for box in iterate_boxes(traf):
         if box.kind == b"trun":
             run = traf[box.offset + box.header_bytes : box.end]
             samples += _parse_run(run, track, limit=limit - len(samples))
@@ -198,19 +193,17 @@ def _flags(full_box: bytes) -> int:
     return int.from_bytes(full_box[1:_FULL_BOX_BYTES], "big")
 
 
-def _boxes(data: bytes) -> list[Box]:
-    return list(iterate_boxes(data))
-
-
 def _only(data: bytes, kind: bytes) -> bytes:
     """The content of the one box of a kind.
 
     Raises:
         Corrupt: there is none, or more than one.
     """
-    found = [box for box in _boxes(data) if box.kind == kind]
+    # No list of all boxes: whoever holds the key may have put millions there.
+    found = list(islice((box for box in iterate_boxes(data) if box.kind == kind), 2))
     if len(found) != 1:
-        raise Corrupt(f"There are {len(found)} {kind.decode()} boxes where one belongs.")
+        many = "more than one" if found else "no"
+        raise Corrupt(f"There is {many} {kind.decode()} box where one belongs.")
     return data[found[0].offset + found[0].header_bytes : found[0].end]
 
 
