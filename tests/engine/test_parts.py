@@ -1,4 +1,4 @@
-"""The supervisor's parts: names and headers in a chain, and the ends of parts whose encoder died."""
+"""The supervisor's parts: a chain of names and headers, and the ends of dead encoders' parts."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_part_that_is_still_locked_is_in_use(parts: Parts) -> None:
         item = retired(parts)
         assert item is not None
         assert item.state == "incomplete"
-        assert "use" in item.error
+        assert "is being written" in item.error
 
 
 def test_a_recording_that_never_began_leaves_nothing(parts: Parts, tmp_path: Path) -> None:
