@@ -381,10 +381,8 @@ def test_deadlines_with_an_engine_that_stands_still(small: Options, key_file: Pa
         with stopped(engine_of(recorder)):
             with pytest.raises(EngineTimeout, match=r"0\.1 s"):
                 recorder.get_status(timeout_s=0.1)
-            for event in silence:
-                assert isinstance(event, StatusReceived)
-                if not event.status.is_recording:
-                    break
+            while (event := silence.read(AWAIT_S)).status.is_recording:
+                pass
             assert event.status.state == "engine_silent"
             assert recorder.status.state == "engine_silent"
             with pytest.raises(EngineTimeout):
