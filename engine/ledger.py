@@ -188,10 +188,9 @@ class Ledger:
         offered = 0
         for number, epoch in sorted(self._epochs.items()):
             named = epoch.written.count + sum(epoch.lost_frames().values())
-            everything = Runs(epoch.written)
-            for runs in epoch.lost.values():
-                for first, last in runs:
-                    everything.add(first, last)
+            # In order, so that each run is appended: every second frame may be lost for hours.
+            kinds = (epoch.written, *epoch.lost.values())
+            everything = Runs(sorted(run for runs in kinds for run in runs))
             offered += everything.count
             twice = named - everything.count
             if twice:
