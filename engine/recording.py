@@ -183,7 +183,8 @@ class Recording:
         """Let the camera take one frame; False if none waits for that."""
         source = self.source
         waits = source is not None and source.triggered and "capture" in self.workers
-        if waits and self.lifecycle.phase is Phase.RECORDING:
+        lifecycle = self.lifecycle
+        if waits and lifecycle.phase is Phase.RECORDING and not lifecycle.camera_away:
             self._send("capture", messages.FireTrigger())
             return True
         return False

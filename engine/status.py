@@ -115,7 +115,7 @@ class StatusBoard:
             if now - seen.heard.get(role, 0.0) > STALL_S:
                 return f"{role}_silent"
         rate_hz = recording.source.rate_hz if recording.source else 30.0
-        if now - self._published_at > max(1.0, 5 / rate_hz):
+        if now - max(self._published_at, recording.began_at) > max(1.0, 5 / rate_hz):
             waiting = recording.source is not None and recording.source.triggered
             return "waiting" if waiting else "no_frames"
         if seen.durable_at is None:

@@ -27,12 +27,23 @@ SHARED_MEMORY = Path("/dev/shm")
 DESCRIPTORS = Path("/proc/self/fd")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What can be longer than a usual run needs."""
+    parser.addoption(
+        "--camera-seconds",
+        type=float,
+        default=3.0,
+        help="length of the recordings of simulated cameras; 20 for acceptance",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Adopt orphans, and name the one exception."""
     config.addinivalue_line(
         "markers",
         "keeps_descriptors: the test loads a library that keeps descriptors until the process ends",
     )
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

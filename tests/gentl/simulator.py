@@ -195,7 +195,7 @@ class SimulatedCameras:
         at_frame: int | None = None,
         after_s: float = 0,
     ) -> None:
-        """Let no feature access return, nor starting or stopping; VmbC then requeues no buffer either."""
+        """Let no feature access return, nor stopping; VmbC then requeues no buffer either."""
         self._span("hang", camera, at_frame, after_s, for_s)
 
     def restart_clock(

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.keys import new_key_file
+from tests.gentl.fixture import gentl_producer, simulated_cameras
+
+__all__ = ["gentl_producer", "key_file", "simulated_cameras"]
 
 
 @pytest.fixture

@@ -75,6 +75,9 @@ class VimbaSource:
         self._ticks_hz = NS
         self._handler: FrameHandler | None = None
         self._hung = False
+        self._triggers = threading.Lock()
+        self._streaming = False
+        self._triggers_before = 0
 
     def open(self) -> SourceInfo:
         """Open the camera, set what was asked for, read back what it does.
@@ -135,11 +138,13 @@ class VimbaSource:
         buffers = min(max(round(info.rate_hz * BUFFERED_S), BUFFERS[0]), BUFFERS[1])
         try:
             self._camera.start_streaming(handler=handler.on_frame, buffer_count=buffers)
+            self._fire_early_triggers()
             self._watch(handler, stop)
         except sdk.errors as error:
             handler.finish(f"{CAMERA_LOST}: {camera_id} does not stream: {error}")
         finally:
             handler.end()
+            self._streaming = False
             self._system.unregister_camera_change_handler(on_change)
             # One that is gone has nothing to stop, and the SDK may hang over it: that is for close.
             if not handler.reason.startswith(CAMERA_LOST):
@@ -149,9 +154,24 @@ class VimbaSource:
         return handler.reason or "stopped"
 
     def trigger(self) -> None:
-        """Take one frame if the camera waits for a software trigger."""
-        if self._sdk is not None and self._camera is not None:
-            Features(self._camera, self._sdk.errors).run("TriggerSoftware")
+        """Take one frame if the camera waits for a software trigger, or once it does."""
+        with self._triggers:
+            if self._streaming:
+                self._fire_trigger()
+            else:
+                self._triggers_before += 1
+
+    def _fire_early_triggers(self) -> None:
+        with self._triggers:
+            self._streaming = True
+            for _ in range(self._triggers_before):
+                self._fire_trigger()
+            self._triggers_before = 0
+
+    def _fire_trigger(self) -> None:
+        sdk = self._sdk
+        if sdk is not None and self._camera is not None:
+            Features(self._camera, sdk.errors).run("TriggerSoftware")
 
     def statistics(self) -> SourceStatistics:
         """Counts of the present or last run."""
