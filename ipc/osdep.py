@@ -39,6 +39,7 @@ __all__ = [
     "allocate",
     "create_private",
     "forbid_core_dumps",
+    "forget_cached",
     "is_private",
     "lock_file",
     "lock_in_memory",
@@ -163,6 +164,16 @@ def sync_data(fd: int) -> None:
         os.fsync(fd)
     else:
         os.fdatasync(fd)
+
+
+def forget_cached(fd: int) -> None:
+    """Drop what the system remembers of a synced file, so that it is read from the disk again.
+
+    Linux keeps pages whose write failed, as if they were good (ext4: until they are evicted).
+    Windows has no such call.
+    """
+    if sys.platform == "linux":
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:

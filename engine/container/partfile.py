@@ -161,6 +161,11 @@ class PartFile:
         """Return when everything written, and what the system notes about it, is durable."""
         os.fsync(self._fd)
 
+    def settle(self) -> None:
+        """Make what was written durable, and let what is read from now on come from the disk."""
+        self.sync()
+        osdep.forget_cached(self._fd)
+
     def truncate(self, size_bytes: int) -> None:
         """Cut the file and make that durable."""
         os.ftruncate(self._fd, size_bytes)

@@ -170,6 +170,9 @@ def recover_part(path: Path, secret: Secret) -> PartReport:
 
 
 def _recover_locked(file: PartFile, secret: Secret) -> PartReport:
+    # What reads back may be in memory alone: a killed encoder leaves pages that no disk has seen
+    # yet, a disk that failed leaves some that it never will see, and no later sync says so.
+    file.settle()
     copies = [file.read(HEADER_BYTES, at) for at in (0, HEADER_BYTES)]
     try:
         opened = open_header(copies[0], copies[1], secret)
@@ -196,8 +199,6 @@ def _recover_locked(file: PartFile, secret: Secret) -> PartReport:
 def _close_open(file: PartFile, opened: OpenedHeader) -> PartReport:
     """State 0: finish the seal, or keep the whole fragments and cut the rest off."""
     report = _summary(file, opened)
-    # What reads back is not yet durable: a killed encoder leaves pages that no disk has seen.
-    file.sync()
     copies = HeaderCopies(file, opened)
     copies.write_both(
         state=State.SEALED if report.state == "sealed" else State.RECOVERED,
