@@ -339,8 +339,10 @@ def _open_chunks(payload: bytes, header: Header, dek: bytes) -> tuple[list[bytes
     preamble = payload[:PREAMBLE]
     info = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0" + preamble[:24] + header.core
     okm = _expand(dek, info, 76)
-    if len(preamble) < PREAMBLE or okm[44:] != preamble[24:]:
+    if len(preamble) < PREAMBLE:
         return [], False
+    if okm[44:] != preamble[24:]:
+        raise Refused("Corrupt", "the preamble commits to something else")
     cipher, base = AESGCM(okm[:32]), int.from_bytes(okm[32:44], "big")
     chunks: list[bytes] = []
     for at in range(PREAMBLE, len(payload), SEALED_CHUNK):
