@@ -17,6 +17,7 @@ __all__ = [
     "Sample",
     "condense",
     "figures",
+    "light_off_s",
     "processes_of",
     "sample",
     "series",
@@ -41,11 +42,10 @@ Sample = dict[str, float]
 Status = Mapping[str, Any]
 
 
-def sample(at_s: float, heard: Sequence[tuple[float, Status]], before_s: float) -> Sample | None:
-    """One second from the statuses heard in it.
+def sample(heard: Sequence[tuple[float, Status]], before_s: float) -> Sample | None:
+    """One second from the statuses heard in it; when it was, ``t_s``, is the caller's to add.
 
     Args:
-        at_s: End of the second, from the start of the recording.
         heard: When each status came, and the status.
         before_s: When the last one before them came.
 
@@ -59,7 +59,6 @@ def sample(at_s: float, heard: Sequence[tuple[float, Status]], before_s: float) 
     times = [before_s, *(when for when, _ in recording)]
     last = statuses[-1]
     found: Sample = {
-        TIME: at_s,
         LIGHT: float(all(status["state"] == "recording" for status in statuses)),
         "status_gap_s": max(b - a for a, b in pairwise(times)),
         "write_s": max(status["write_queue"]["write_s"] for status in statuses),
@@ -123,6 +122,12 @@ def _merge(samples: Sequence[Sample]) -> Sample:
         else:
             merged[name] = sum(known) / len(known)
     return {name: float(f"{value:.6g}") for name, value in merged.items()}
+
+
+def light_off_s(samples: Sequence[Sample]) -> int:
+    """Seconds in which the status said something else than "recording", once it had said so."""
+    lights = [bool(one[LIGHT]) for one in samples]
+    return lights[lights.index(True) :].count(False) if True in lights else len(lights)
 
 
 def warm_up_s(duration_s: float) -> float:

@@ -63,20 +63,35 @@ def _balance(found: dict[str, Any]) -> str:
     lost = ", ".join(f"{name} {count}" for name, count in result["lost"].items()) or "none"
     unaccounted = result["frames_offered"] - result["frames_written"] - sum(result["lost"].values())
     latency = result["latency_s"] or {"p50": 0, "p99": 0}
-    lines = [
-        f"offered {result['frames_offered']:>9}      encoder    {result['encoder']['name']}, "
-        f"{result['encoder']['encode_ms']} ms a frame, conversion "
-        f"{result['encoder']['convert_ms']} ms",
-        f"written {result['frames_written']:>9}      durable    {latency['p50']:.2f} s after "
-        f"arrival (median), {latency['p99']:.2f} s (p99)",
-        f"lost    {lost:>9}      file       {result['size_bytes'] / 1e6:.1f} MB, "
-        f"{result['duration_s']:.1f} s, {result['state']}",
-        f"unaccounted {unaccounted:>5}      verify     {verified.get('state')}, balanced: "
-        f"{verified.get('balanced')}, {verified.get('frames')} frames, {verified['took_s']} s",
-        f"light off {found['light_off_s']:>5} s    machine    {about['cpu']}, {about['cores']} "
-        f"cores, {about['system']}, Python {about['python']}, {about['date']}",
-        *found["unsound"],
+    encoder, size_mb = result["encoder"], result["size_bytes"] / 1e6
+    rows = [
+        (
+            f"offered     {result['frames_offered']:>8}",
+            f"encoder  {encoder['name']}, {encoder['encode_ms']} ms a frame, "
+            f"conversion {encoder['convert_ms']} ms",
+        ),
+        (
+            f"written     {result['frames_written']:>8}",
+            f"durable  {latency['p50']:.2f} s after arrival (median), {latency['p99']:.2f} s (p99)",
+        ),
+        (f"lost        {lost:>8}", f"gaps     {result['gaps']}"),
+        (
+            f"unaccounted {unaccounted:>8}",
+            f"file     {size_mb:.1f} MB, {result['duration_s']:.1f} s, {result['state']}",
+        ),
+        (
+            f"light off   {found['light_off_s']:>6} s",
+            f"verify   {verified.get('state')}, {verified.get('frames')} frames, "
+            f"balanced: {verified.get('balanced')}, took {verified['took_s']} s",
+        ),
+        (
+            "",
+            f"machine  {about['cpu']}, {about['cores']} cores, {about['system']}, "
+            f"Python {about['python']}, {about['date']}",
+        ),
     ]
+    width = max(len(left) for left, _ in rows) + 4
+    lines = [left.ljust(width) + right for left, right in rows] + found["unsound"]
     return "\n".join(lines)
 
 
