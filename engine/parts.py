@@ -24,11 +24,12 @@ from engine.container.payload import PAYLOAD_OFFSET, PREAMBLE
 from engine.container.recipients import DataKeySecret, Recipient
 from engine.ledger import Ledger, written_runs
 from ipc import osdep
-from ipc.errors import ConfigError, SealrecError
+from ipc.errors import ConfigError, InUse, SealrecError
 
 __all__ = ["Part", "PartRecovered", "Parts"]
 
 KEY_BYTES = 32
+IN_USE_S, IN_USE_PAUSE_S = 10.0, 0.05
 COMMITMENT = slice(PREAMBLE - KEY_BYTES, PREAMBLE)
 
 
@@ -165,7 +166,8 @@ class Parts:
         part = self.current
         if part is None or part.state == "sealed":
             return
-        commitment = _commitment(names.open_path(part.path))
+        # Under its final name already if somebody else has recovered it in this moment.
+        commitment = _commitment(names.open_path(part.path)) or _commitment(part.path)
         if commitment is None:
             self._delete(part)
             self._all.pop()
@@ -234,8 +236,7 @@ def _recover(part: Part, secret: DataKeySecret) -> PartRecovered:
     """Close a part if it is not closed, and count what it holds, from its own tables."""
     ledger = Ledger()
     try:
-        if not part.path.exists():
-            recovery.recover_part(names.open_path(part.path), secret)
+        _close(part, secret)
         with PartReader.open(part.path, secret) as reader:
             for fragment in reader.fragments():
                 for run in written_runs(fragment.table.frames):
@@ -248,6 +249,19 @@ def _recover(part: Part, secret: DataKeySecret) -> PartRecovered:
             return PartRecovered(part, ledger, reader.state)
     except (SealrecError, OSError) as error:
         return PartRecovered(part, ledger, "incomplete", str(error))
+
+
+def _close(part: Part, secret: DataKeySecret) -> None:
+    """Close a part; somebody else may be at it just now, such as `sealrec recover`."""
+    deadline = time.monotonic() + IN_USE_S
+    while not part.path.exists():
+        try:
+            recovery.recover_part(names.open_path(part.path), secret)
+            return
+        except (InUse, FileNotFoundError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(IN_USE_PAUSE_S)
 
 
 def _commitment(path: Path) -> bytes | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.config import parse_config
+from engine.earlier import EarlierClosed, EarlierParts
 from engine.lifecycle import Phase
 from engine.recording import Recording
 from engine.status import StatusBoard
@@ -58,6 +59,7 @@ class Supervisor:
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._recording: Recording | None = None
         self._board = StatusBoard()
+        self._earlier: EarlierParts | None = None
         self._start_call: int | None = None
         self._stop_calls: list[int] = []
         self._leaving = False
@@ -106,6 +108,8 @@ class Supervisor:
                     self._leaving = True
                     if self._recording is not None:
                         self._recording.stop()
+                case EarlierClosed():
+                    self._tell_earlier(item)
                 case _:
                     if self._recording is not None:
                         self._recording.take(item)
@@ -122,6 +126,7 @@ class Supervisor:
             )
         config = parse_config(request.config)
         self._recording = Recording(config, self._inbox.put, self._announce)
+        self._earlier = EarlierParts(config, self._recording.parts.base)
         self._board.begin(self._recording)
         self._start_call = request.call
         self._recording.start()
@@ -147,6 +152,18 @@ class Supervisor:
         if kind == "recording_started" and self._start_call is not None:
             self._reply(self._start_call, details)
             self._start_call = None
+        if kind == "recording_started" and self._earlier is not None:
+            self._earlier.close_all(self._inbox.put)
+            self._earlier = None
+
+    def _tell_earlier(self, item: EarlierClosed) -> None:
+        details: dict[str, Any] = {"path": str(item.path)}
+        if item.report is None:
+            self._announce("recovery_failed", item.text, details)
+            return
+        report = item.report
+        details |= {"state": report.state, "frames": report.frames, "lost_bytes": report.lost_bytes}
+        self._announce("part_recovered", item.text, details)
 
     def _finish_if_done(self) -> None:
         recording = self._recording
@@ -155,7 +172,7 @@ class Supervisor:
         conclusion = recording.concluded
         assert conclusion is not None
         result = self.last_result = recording.settle()
-        self._recording = None
+        self._recording = self._earlier = None
         problem = conclusion.problem
         if self._start_call is not None:
             call, self._start_call = self._start_call, None
