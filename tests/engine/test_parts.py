@@ -160,6 +160,7 @@ def test_a_part_sealed_by_an_encoder_that_died_then_is_counted(parts: Parts) -> 
     totals = item.ledger.totals()
     assert (totals["written"], totals["camera_gap"]) == (2 * FRAMES, 5)
     assert retired(parts) is None  # nothing is left to close
+    assert parts.existing_paths() == [part.path]
 
 
 def test_a_seal_without_its_name_is_finished(parts: Parts) -> None:

@@ -491,15 +491,19 @@ def test_timers_fire_once_and_are_known_to_the_loop(stage: Stage) -> None:
 def test_a_system_without_processes_is_a_refused_start(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told with a reason; the engine is not dragged along."""
+    """Told with a reason; what did start is told to leave, and the engine goes on."""
 
-    def refuse(*_: object) -> None:
-        raise OSError(11, "Resource temporarily unavailable")
+    def start(role: str, ring: RingHandles, deliver: object) -> Listener:
+        if role == "capture":
+            raise OSError(11, "Resource temporarily unavailable")
+        return Listener(role, ring, deliver)
 
-    monkeypatch.setattr(module, "WorkerProcess", refuse)
+    monkeypatch.setattr(module, "WorkerProcess", start)
     stage.recording.start()
     while stage.recording.concluded is None:
         stage.posts()
+    assert stage.worker("encoder").got(messages.Shutdown) == 1
+    stage.exits("encoder", 0)
     assert stage.recording.finished
     assert not stage.recording.concluded.started
     assert stage.recording.concluded.problem is not None
