@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -163,6 +164,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="directory for the JSON record")
     wish = parser.parse_args()
     adopt_orphans()
+    # The controller's segfault is on purpose; the engine's processes forbid their dumps themselves.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     first = wish.seed if wish.seed is not None else int(time.time()) % 1_000_000 * 1000
     console = Console()
     if wish.work is not None:

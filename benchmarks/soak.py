@@ -241,8 +241,10 @@ def evaluate(wish: Wish, watch: Watch, verified: dict[str, Any]) -> dict[str, An
     """The whole record."""
     samples = watch.samples
     duration_s = samples[-1]["t_s"] if samples else 0.0
-    measured = figures(samples, duration_s)
-    not_judged = ([] if slopes_count(duration_s) else SLOPES) + (["cpu"] if wish.fast else [])
+    warm_up = warm_up_s(duration_s, fast=wish.fast)
+    measured = figures(samples, warm_up)
+    not_judged = [] if slopes_count(duration_s, fast=wish.fast) else [*SLOPES]
+    not_judged += ["cpu"] if wish.fast else []
     findings = budgets.judge(measured, budgets.load("soak"), not_judged=not_judged)
     kinds = ("recording_started", "recording_stopped", "part_opened", "part_sealed")
     return {
@@ -252,7 +254,7 @@ def evaluate(wish: Wish, watch: Watch, verified: dict[str, Any]) -> dict[str, An
         "verify": verified,
         "unsound": unsound(watch.result, verified),
         "measured_s": duration_s,
-        "warm_up_s": warm_up_s(duration_s),
+        "warm_up_s": warm_up,
         "light_off_s": light_off_s(samples),
         "events": [event for event in watch.events if event["kind"] not in kinds][:100],
         "processes": measured,

@@ -95,7 +95,7 @@ def test_a_leak_shows_in_the_figures() -> None:
     samples = hour(leak_mb=1.5)
     for one in samples[:299]:
         one["private_mb.encoder"] = 500.0
-    found = figures(samples, HOUR_S)
+    found = figures(samples, warm_up_s(HOUR_S))
     assert found["encoder"]["private_mb_per_hour"] == pytest.approx(1.5, abs=0.01)
     assert found["encoder"]["cpu"] == 0.5
     assert found["encoder"]["pss_mb"] == 40
@@ -103,12 +103,15 @@ def test_a_leak_shows_in_the_figures() -> None:
 
 
 def test_short_runs_have_a_shorter_warm_up_and_no_judged_slopes() -> None:
-    """Five minutes of an hour, a third of a short run."""
+    """Five minutes of an hour; a third of a short run and of one that is not in real time."""
     assert warm_up_s(HOUR_S) == 300
     assert warm_up_s(60) == 20
+    assert warm_up_s(HOUR_S, fast=True) == 1200
     assert slopes_count(HOUR_S)
     assert slopes_count(900)
     assert not slopes_count(600)
+    assert slopes_count(HOUR_S, fast=True)
+    assert not slopes_count(1800, fast=True)
 
 
 def test_a_second_keeps_the_worst_of_its_statuses() -> None:
