@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import keys
+from engine.config import RING_BYTES
 from engine.container.header import new_core, new_header, open_header
 from engine.container.recipients import KeyFileSecret
 from engine.supervisor import Supervisor
@@ -227,7 +228,7 @@ def _recording(wish: Wish) -> Check:
             "fps": wish.fps,
             "pixel_format": wish.pixel_format,
             "codec": wish.codec,
-            "ring_seconds": min(1.0, wish.ring_seconds),
+            "ring_seconds": _trial_ring_s(wish),
             "policy": "drop" if camera else "block",
             "realtime": camera,
             "seconds": TRIAL_S,
@@ -261,6 +262,12 @@ def _recording(wish: Wish) -> Check:
         return Check("recording", "fail", f"{text}: not enough for {wish.fps:g} fps", figures)
     tight = fps < SPEED_MARGIN * wish.fps or lost > 0
     return Check("recording", "warn" if tight else "ok", text, figures)
+
+
+def _trial_ring_s(wish: Wish) -> float:
+    """A second of frames, but no more memory than a recording takes by default."""
+    frame = PixelFormat(wish.pixel_format).size_bytes(wish.width, wish.height)
+    return min(1.0, wish.ring_seconds, RING_BYTES / (frame * wish.fps))
 
 
 def _run_trial(config: dict[str, Any]) -> dict[str, Any]:
