@@ -439,11 +439,14 @@ def test_a_frozen_controller_costs_the_recording_nothing(key_file: Path, tmp_pat
     controller = subprocess.Popen(
         [sys.executable, "-c", FROZEN, str(path), str(key_file)], stdout=subprocess.PIPE, text=True
     )
-    wait_until(path.exists, "the seal")
-    state = Path(f"/proc/{controller.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    assert state == "T", "it sealed while its controller stood still"
-    os.kill(controller.pid, signal.SIGCONT)
-    said, _ = controller.communicate(timeout=AWAIT_S)
+    try:
+        wait_until(path.exists, "the seal")
+        state = Path(f"/proc/{controller.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state == "T", "it sealed while its controller stood still"
+        os.kill(controller.pid, signal.SIGCONT)
+        said, _ = controller.communicate(timeout=AWAIT_S)
+    finally:
+        controller.kill()
     assert controller.returncode == 0
     assert said.split() == ["150", "150", "sealed"]
     assert sealed(path, secret_from(key_file=key_file)) > 0
