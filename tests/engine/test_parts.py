@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine import parts as module
 from engine.config import parse_config
 from engine.container.header import open_header
 from engine.container.names import open_path, reserve_path
@@ -192,8 +193,9 @@ def test_a_part_that_cannot_be_closed_stays_and_says_why(parts: Parts) -> None:
     assert parts.existing_paths() == [path]
 
 
-def test_a_part_that_is_still_locked_is_in_use(parts: Parts) -> None:
+def test_a_part_that_stays_locked_is_in_use(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that lives after all keeps its part."""
+    monkeypatch.setattr(module, "IN_USE_S", 0.1)
     part, header = parts.begin()
     with encode(parts, part, header, first=0, fragments=1):
         item = retired(parts)
