@@ -14,6 +14,7 @@ from typing import Any
 from engine.disk_room import DiskRoom
 from engine.lifecycle import Phase
 from engine.recording import Recording
+from ipc.frame import LossClass
 from ipc.lifeline import SelfMeasure
 from ipc.messages import WorkerStatus
 
@@ -21,6 +22,7 @@ __all__ = ["StatusBoard"]
 
 DURABLE_WITHIN_S = 2.0
 STALL_S = 1.0
+FULL_FOR_S = 2.0
 WINDOW_S = 1.0
 
 
@@ -34,6 +36,7 @@ class StatusBoard:
         self._room: DiskRoom | None = None
         self._published = -1
         self._published_at = 0.0
+        self._refused, self._refused_at = 0, -FULL_FOR_S
         self._own = SelfMeasure()
 
     def begin(self, recording: Recording) -> None:
@@ -51,6 +54,7 @@ class StatusBoard:
         ring = recording.statistics
         processes = {"supervisor": self._own.status({}), **recording.seen.status}
         self._measure(processes, ring.published, now)
+        self._note_refused(ring.lost.get(LossClass.RING_FULL, 0), now)
         totals = recording.ledger.totals()
         counted = sum(totals.values())
         seen, encoder = recording.seen, recording.seen.encoder
@@ -114,6 +118,8 @@ class StatusBoard:
         for role in ("encoder", "capture"):
             if now - seen.heard.get(role, 0.0) > STALL_S:
                 return f"{role}_silent"
+        if now - self._refused_at < FULL_FOR_S:
+            return "ring_full"
         rate_hz = recording.source.rate_hz if recording.source else 30.0
         if now - max(self._published_at, recording.began_at) > max(1.0, 5 / rate_hz):
             waiting = recording.source is not None and recording.source.triggered
@@ -123,6 +129,10 @@ class StatusBoard:
         if now - seen.durable_at > DURABLE_WITHIN_S:
             return "not_durable"
         return "recording"
+
+    def _note_refused(self, refused: int, now: float) -> None:
+        if refused != self._refused:
+            self._refused, self._refused_at = refused, now
 
     def _measure(self, processes: dict[str, WorkerStatus], published: int, now: float) -> None:
         if published != self._published:
