@@ -7,7 +7,6 @@ before an engine is started, since the wire's libraries are most of the client's
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from engine.client.events import (
 )
 from engine.client.mailbox import Mailbox, Mailboxes
 from engine.client.pending import Pending
-from engine.client.process import EngineProcess
+from engine.client.process import EngineProcess, ending
 from engine.client.values import Result, Started, Status
 from ipc import messages
 from ipc.channel import Channel, encode
@@ -243,7 +242,7 @@ class Connection:
         self._death_told = True
         said = f"It last said: {gone.last_lines[-1]}" if gone.last_lines else ""
         return EngineDied(
-            f"The engine (pid {self.pid}) {_ending(gone.exit_code)}. What was durable stays "
+            f"The engine (pid {self.pid}) {ending(gone.exit_code)}. What was durable stays "
             "durable, and its workers seal what they hold.",
             hint=said,
             pid=self.pid,
@@ -344,7 +343,7 @@ class Connection:
             pending.fail(self.died())
         ended = EngineGone(
             kind="engine_gone",
-            text="" if gone.expected else f"the engine {_ending(code)}",
+            text="" if gone.expected else f"the engine {ending(code)}",
             pid=self.pid,
             exit_code=code,
             expected=gone.expected,
@@ -400,14 +399,3 @@ def _require_sendable(message: messages.Message) -> None:
     # Not from within: the cause may hold a password, and an error is shown to people.
     if problem is not None:
         raise ConfigError(f"The engine cannot be told that. {problem}")
-
-
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "does not answer any more"
-    if code < 0:
-        try:
-            return f"was ended by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"was ended by signal {-code}"
-    return f"ended with exit code {code}"

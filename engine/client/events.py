@@ -123,13 +123,31 @@ class PartSealed(_PartEvent):
 
 
 class PartRecovered(_PartEvent):
-    """A dead encoder's part was closed."""
+    """A part was closed: of a dead encoder, or one that an earlier run left open.
+
+    What it holds is told for that of an earlier run only; its own counts in the balance sheet.
+    """
 
     __slots__ = ()
 
+    @property
+    def state(self) -> str | None:
+        """``sealed`` or ``recovered``."""
+        return self.details.get("state")
+
+    @property
+    def frames(self) -> int | None:
+        """Frames that it holds."""
+        return self.details.get("frames")
+
+    @property
+    def lost_bytes(self) -> int | None:
+        """Bytes behind its last whole fragment."""
+        return self.details.get("lost_bytes")
+
 
 class RecoveryFailed(_PartEvent):
-    """A dead encoder's part could not be closed yet; `sealrec recover` can do it later."""
+    """A part that was left open could not be closed yet; `sealrec recover` can do it later."""
 
     __slots__ = ()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import IO
 
 from ipc.errors import EngineDied
 
-__all__ = ["EngineProcess"]
+__all__ = ["EngineProcess", "ending"]
 
 KEPT_LINES = 50
 LINE_BYTES = 4096
@@ -108,3 +109,15 @@ def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def ending(code: int | None) -> str:
+    """What an exit code says, behind "the engine"; negative codes are signals."""
+    if code is None:
+        return "does not answer any more"
+    if code < 0:
+        try:
+            return f"was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was ended by signal {-code}"
+    return f"ended with exit code {code}"

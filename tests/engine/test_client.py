@@ -538,16 +538,19 @@ def test_every_kind_on_the_page_has_a_type() -> None:
         "frames": 1,
         "ids": [[1, 1]],
         "index": 1,
+        "lost_bytes": 1,
         "minutes_left": 1.0,
         "path": "x",
         "recording_id": "x",
         "source": {"width_px": 320},
         "speed": "x",
+        "state": "x",
         "waiting": 1,
     }
     rows = section("Events").rows
     for kind, named, _ in rows:
-        own = {} if "balance sheet" in named else {n: details[n] for n in named.split(", ") if n}
+        names = named.replace("the balance sheet", "").replace("; of an earlier run also", ",")
+        own = {name: details[name] for name in names.replace(",", " ").split()}
         event = read_event(kind, "", 0, own)
         assert type(event) is not Event, kind
         assert all(hasattr(event, name) for name in own if name != "class")
