@@ -1,6 +1,6 @@
 """Go or no-go before a recording: is this machine able to do what will be asked of it?
 
-Each check measures the thing itself rather than a stand-in: encoder speed by a short recording
+Each check measures the thing itself rather than a stand-in: camera and encoder by a short recording
 through the same processes, disk latency by synced writes into the asked directory, keys by wrapping
 and opening a data key. Nothing is left behind.
 """
@@ -16,17 +16,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from engine import keys
+from engine.camera_check import judge_camera
 from engine.config import RING_BYTES
 from engine.container.header import new_core, new_header, open_header
 from engine.container.recipients import KeyFileSecret
 from engine.supervisor import Supervisor
 from ipc import osdep
-from ipc.errors import KeyFileError, SealrecError
+from ipc.errors import KeyFileError, SealrecError, from_code
 from ipc.frame import PixelFormat
 from ipc.memory_limits import memory_budget
 from ipc.messages import Event, Reply, Shutdown, StartRecording, Status
@@ -35,8 +36,8 @@ __all__ = ["Check", "Wish", "examine"]
 
 Verdict = Literal["ok", "warn", "fail"]
 
-TRIAL_S = 2.0
 TRIAL_FRAMES = 60
+CAMERA_TRIAL_S = 1.0
 SPEED_MARGIN = 1.2
 SYNC_ROUNDS = 20
 SYNC_BYTES = 1 << 20
@@ -55,7 +56,10 @@ class Wish:
     Attributes:
         directory: Where the file will lie.
         source: As for `record`.
-        width, height, fps, pixel_format, codec, ring_seconds: As for `record`.
+        width, height, fps, pixel_format: As for `record`; None: what the camera does, or
+            1920x1200 bgr8 at 30.
+        codec, ring_seconds: As for `record`.
+        camera: Further settings of `record` that concern a camera.
         minutes: How long it may become.
         key_files, password_files, public_keys: As for `record`; may be empty.
         allow_swap: Unencrypted swap is a warning instead of a failure.
@@ -63,10 +67,10 @@ class Wish:
 
     directory: Path
     source: str = "synthetic"
-    width: int = 1920
-    height: int = 1200
-    fps: float = 30.0
-    pixel_format: str = "bgr8"
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    pixel_format: str | None = None
     codec: str = "h264"
     ring_seconds: float = 3.0
     minutes: float = 60.0
@@ -74,6 +78,18 @@ class Wish:
     password_files: tuple[str, ...] = ()
     public_keys: tuple[str, ...] = ()
     allow_swap: bool = False
+    camera: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_camera(self) -> bool:
+        """A real camera, not what stands in for one."""
+        return self.source.startswith("vimba")
+
+    @property
+    def picture(self) -> tuple[int, int, float, PixelFormat]:
+        """Width, height, frame rate and pixel format, with the defaults filled in."""
+        pixel_format = PixelFormat(self.pixel_format or "bgr8")
+        return self.width or 1920, self.height or 1200, self.fps or 30.0, pixel_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,16 @@ class Check:
 
 def examine(wish: Wish) -> Iterator[Check]:
     """Run all checks, one after the other; a check that fails does not stop the next."""
+    if wish.is_camera:
+        try:
+            result = _record_trial(wish)
+        except (SealrecError, OSError) as error:
+            yield Check("camera", "fail", str(error), {})
+        else:
+            found = judge_camera(result, wish.fps)
+            yield Check("camera", found.verdict, found.text, found.figures)
+            wish = _as_it_is(wish, result["source"])
+            yield _judge_recording(wish, result)
     checks: list[tuple[str, Callable[[Wish], Check]]] = [
         ("clock", _clock),
         ("swap", _swap),
@@ -95,13 +121,25 @@ def examine(wish: Wish) -> Iterator[Check]:
         ("memory", _memory),
         ("space", _space),
         ("disk", _disk),
-        ("recording", _recording),
     ]
+    if not wish.is_camera:
+        checks.append(("recording", _recording))
     for name, check in checks:
         try:
             yield check(wish)
         except (SealrecError, OSError) as error:
             yield Check(name, "fail", str(error), {})
+
+
+def _as_it_is(wish: Wish, source: dict[str, Any]) -> Wish:
+    """The wish with what the camera really does."""
+    return replace(
+        wish,
+        width=source["width_px"],
+        height=source["height_px"],
+        pixel_format=source["pixel_format"],
+        fps=wish.fps or source["rate_hz"],
+    )
 
 
 def _clock(_wish: Wish) -> Check:
@@ -170,8 +208,8 @@ def _keys(wish: Wish) -> Check:
 
 
 def _memory(wish: Wish) -> Check:
-    frame = PixelFormat(wish.pixel_format).size_bytes(wish.width, wish.height)
-    need = round(frame * wish.fps * wish.ring_seconds)
+    width, height, fps, pixel_format = wish.picture
+    need = round(pixel_format.size_bytes(width, height) * fps * wish.ring_seconds)
     budget = memory_budget()
     figures = {"ring_bytes": need, "available_bytes": budget.available_bytes}
     text = f"the ring takes {need / 1e6:.0f} MB of {budget.available_bytes / 1e6:.0f} MB"
@@ -182,7 +220,8 @@ def _memory(wish: Wish) -> Check:
 
 def _space(wish: Wish) -> Check:
     free = shutil.disk_usage(_existing(wish.directory)).free
-    pixels = wish.width * wish.height * wish.fps / (1920 * 1200 * 30)
+    width, height, fps, _ = wish.picture
+    pixels = width * height * fps / (1920 * 1200 * 30)
     need = round(wish.minutes * 60 * DEFAULT_BITS_PER_S / 8 * max(0.2, pixels))
     figures = {"free_bytes": free, "needed_bytes": need}
     text = f"{free / 1e9:.1f} GB free, {wish.minutes:g} minutes need up to {need / 1e9:.1f} GB"
@@ -215,40 +254,57 @@ def _disk(wish: Wish) -> Check:
 
 
 def _recording(wish: Wish) -> Check:
-    """Make a short recording as fast as it goes; a camera is recorded at its own pace."""
-    camera = wish.source.startswith("vimba")
+    """Make a short recording of the synthetic camera as fast as it goes."""
+    return _judge_recording(wish, _record_trial(wish))
+
+
+def _record_trial(wish: Wish) -> dict[str, Any]:
+    """Record for a moment into the asked directory; nothing is kept but the balance sheet.
+
+    Raises:
+        SealrecError: it could not begin.
+    """
+    width, height, fps, pixel_format = wish.picture
+    picture: dict[str, Any] = {
+        "width": width,
+        "height": height,
+        "fps": fps,
+        "pixel_format": pixel_format.value,
+        "policy": "block",
+        "realtime": False,
+        # As fast as it goes, a fixed number of frames: the wish may be beyond any machine.
+        "frames": TRIAL_FRAMES,
+    }
+    if wish.is_camera:
+        picture = {
+            "width": wish.width,
+            "height": wish.height,
+            "fps": wish.fps,
+            "pixel_format": wish.pixel_format,
+            "camera_return_s": 0.0,
+            "seconds": CAMERA_TRIAL_S,
+            **wish.camera,
+        }
     with tempfile.TemporaryDirectory(dir=_existing(wish.directory), prefix=".doctor-") as folder:
         key = Path(folder) / "key"
         keys.new_key_file(key)
         config = {
             "output": str(Path(folder) / "trial.mp4.enc"),
-            "source": wish.source if camera else "synthetic",
+            "source": wish.source if wish.is_camera else "synthetic",
             "keys": [{"kind": "key_file", "value": str(key)}],
-            "width": wish.width,
-            "height": wish.height,
-            "fps": wish.fps,
-            "pixel_format": wish.pixel_format,
             "codec": wish.codec,
             "ring_seconds": _trial_ring_s(wish),
-            "policy": "drop" if camera else "block",
-            "realtime": camera,
-            # As fast as it goes, a fixed number of frames: the wish may be beyond any machine.
-            **({"seconds": TRIAL_S} if camera else {"frames": TRIAL_FRAMES}),
+            **picture,
         }
-        trial = _run_trial(config)
-    result = trial.get("result")
-    if result is None:
-        error = trial.get("error") or {}
-        return Check(
-            "recording",
-            "fail",
-            f"{error.get('message', 'no recording')} {error.get('hint', '')}",
-            {},
-        )
+        return _run_trial(config)
+
+
+def _judge_recording(wish: Wish, result: dict[str, Any]) -> Check:
+    """Whether the encoder keeps up, and the file is whole."""
+    width, height, wanted, _ = wish.picture
     encoder = result["encoder"]
     per_frame_ms = (encoder["encode_ms"] or 0.0) + (encoder["convert_ms"] or 0.0)
     fps = 1e3 / per_frame_ms if per_frame_ms else 0.0
-    lost = sum(result["lost"].values())
     figures = {
         "encoder": encoder["name"],
         "max_fps": round(fps, 1),
@@ -257,22 +313,29 @@ def _recording(wish: Wish) -> Check:
         "balanced": result["balanced"],
         "state": result["state"],
     }
-    text = f"{figures['encoder']} does {fps:.0f} fps at {wish.width}x{wish.height}"
-    if camera:
-        text += f"; camera gave {result['frames_offered']} frames, {lost} lost"
-    if fps < wish.fps or not result["balanced"] or result["state"] != "sealed":
-        return Check("recording", "fail", f"{text}: not enough for {wish.fps:g} fps", figures)
-    tight = fps < SPEED_MARGIN * wish.fps or lost > 0
+    text = f"{figures['encoder']} does {fps:.0f} fps at {width}x{height}"
+    if not result["balanced"] or result["state"] != "sealed":
+        return Check("recording", "fail", f"{text}; the file was not whole", figures)
+    if not fps and wish.is_camera:
+        return Check("recording", "warn", "no frame came: the encoder was not measured", figures)
+    if fps < wanted:
+        return Check("recording", "fail", f"{text}: not enough for {wanted:g} fps", figures)
+    tight = fps < SPEED_MARGIN * wanted or sum(result["lost"].values()) > 0
     return Check("recording", "warn" if tight else "ok", text, figures)
 
 
 def _trial_ring_s(wish: Wish) -> float:
     """A second of frames, but no more memory than a recording takes by default."""
-    frame = PixelFormat(wish.pixel_format).size_bytes(wish.width, wish.height)
-    return min(1.0, wish.ring_seconds, RING_BYTES / (frame * wish.fps))
+    width, height, fps, pixel_format = wish.picture
+    return min(1.0, wish.ring_seconds, RING_BYTES / (pixel_format.size_bytes(width, height) * fps))
 
 
 def _run_trial(config: dict[str, Any]) -> dict[str, Any]:
+    """Make one recording to its end.
+
+    Raises:
+        SealrecError: it could not begin.
+    """
     outcome: dict[str, Any] = {}
 
     def listen(message: Reply | Status | Event) -> None:
@@ -286,9 +349,10 @@ def _run_trial(config: dict[str, Any]) -> dict[str, Any]:
     supervisor = Supervisor(listen)
     supervisor.submit(StartRecording(call=1, config=config))
     supervisor.run()
-    if "error" in outcome:
-        outcome.pop("result", None)
-    return outcome
+    if outcome.get("error"):
+        raise from_code(**outcome["error"])
+    result: dict[str, Any] = outcome["result"]
+    return result
 
 
 def _existing(directory: Path) -> Path:

@@ -54,6 +54,8 @@ CLOSE_WAIT_S = 2.0
 # How long a source may take to open, beyond what its specification lets it wait.
 OPEN_LIMIT_S = 20.0
 OPEN_QUIET_S = 2.0  # waiting longer than this is told
+# A camera's thread that wants the interpreter gets it from another one within this time.
+SWITCH_S = 0.0005
 CRASHED = 70
 
 
@@ -262,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.secure_standard_streams()
     logs.configure("capture")
     osdep.forbid_core_dumps()
+    sys.setswitchinterval(SWITCH_S)
     lifeline = Lifeline(arguments, role="capture", accepts=ToCapture)
     try:
         return _Capture(lifeline, arguments).run()

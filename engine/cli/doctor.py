@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from engine.cli.options import KeyFiles, PasswordFiles, PublicKeys, parse_size
+from engine.cli.options import (
+    CameraSdkSettings,
+    CameraSettings,
+    KeyFiles,
+    PasswordFiles,
+    PublicKeys,
+    parse_size,
+)
 from engine.cli.output import AsJson, console, print_json
 
 __all__ = ["register"]
@@ -25,19 +32,28 @@ def register(app: typer.Typer) -> None:
 def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
     directory: Annotated[Path, typer.Argument(help="Where recordings will lie.")] = Path("data"),
     source: Annotated[str, typer.Option(help="synthetic or vimba[:ID].")] = "synthetic",
-    size: Annotated[str, typer.Option(metavar="1920x1200")] = "1920x1200",
-    fps: Annotated[float, typer.Option(help="Frames per second to keep.")] = 30.0,
-    pixel_format: Annotated[str, typer.Option(help="As for record.")] = "bgr8",
+    size: Annotated[
+        str | None,
+        typer.Option(help="Default: what the camera does, or 1920x1200.", metavar="1920x1200"),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="To keep. Default: what the camera does, or 30.")
+    ] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option(help="Default: what the camera does, or bgr8.")
+    ] = None,
     codec: Annotated[str, typer.Option(help="As for record.")] = "h264",
     minutes: Annotated[float, typer.Option(help="Length of the recording to come.")] = 60.0,
     ring_seconds: Annotated[float, typer.Option(help="Depth of the frame ring.")] = 3.0,
     allow_swap: Annotated[bool, typer.Option(help="Unencrypted swap is only a warning.")] = False,
+    camera_settings: CameraSettings = None,
+    camera_sdk_settings: CameraSdkSettings = None,
     key_file: KeyFiles = None,
     password_file: PasswordFiles = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> int:
-    """Say go or no-go: encoder speed, disk, memory, space, clock, keys, camera.
+    """Say go or no-go: camera, encoder speed, disk, memory, space, clock, keys.
 
     Exit code 0 is go, 1 is no-go.
     """
@@ -49,8 +65,8 @@ def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
     wish = Wish(
         directory=directory,
         source=source,
-        width=width or 1920,
-        height=height or 1200,
+        width=width,
+        height=height,
         fps=fps,
         pixel_format=pixel_format,
         codec=codec,
@@ -60,6 +76,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - one parameter per option
         password_files=tuple(password_file or ()),
         public_keys=tuple(public_key or ()),
         allow_swap=allow_swap,
+        camera={"camera_settings": camera_settings, "camera_sdk_settings": camera_sdk_settings},
     )
     with console.status("checking", spinner="line"):
         checks = list(examine(wish))

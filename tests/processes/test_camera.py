@@ -587,6 +587,37 @@ def test_cameras_are_listed(cameras: SimulatedCameras) -> None:
     assert "DEV_SIM000" in shown.err
 
 
+def doctor(cameras: SimulatedCameras, folder: Path, *options: str) -> Any:
+    """What `sealrec doctor` finds with the first camera at 30 fps."""
+    given = ("--source", FIRST, "--size", "320x200", "--fps", "30", "--allow-swap")
+    sdk = ("--camera-sdk-settings", cameras.settings_path)
+    return sealrec("doctor", folder, *given, *sdk, *options, "--json").json["checks"]
+
+
+def test_doctor_judges_a_camera_by_a_second_of_it(
+    cameras: SimulatedCameras, tmp_path: Path
+) -> None:
+    """Rate, gaps, damaged frames and temperature, measured; nothing is left behind."""
+    before = set(tmp_path.iterdir())
+    good = doctor(cameras, tmp_path)["camera"]
+    assert good["verdict"] == "ok", good
+    assert (good["id"], good["size"]) == ("DEV_SIM000", "320x200")
+    assert good["rate_hz"] == pytest.approx(30, abs=0.1)
+    assert (good["gaps"], good["incomplete"], good["temperature_c"]) == (0, 0, 41.5)
+    cameras.heat(0, 88)
+    cameras.skip(0, count=2, at_frame=5)
+    cameras.tear(0, count=3, at_frame=10)
+    bad = doctor(cameras, tmp_path)["camera"]
+    assert bad["verdict"] == "fail"
+    assert (bad["gaps"], bad["incomplete"], bad["temperature_c"]) == (2, 3, 88.0)
+    cameras.remove(0)
+    cameras.wait_for("close", camera=0, count=2)
+    gone = doctor(cameras, tmp_path)["camera"]
+    assert gone["verdict"] == "fail"
+    assert "no camera 'DEV_SIM000'" in gone["text"]
+    assert set(tmp_path.iterdir()) == before
+
+
 @pytest.fixture
 def no_vmbpy(tmp_path: Path) -> dict[str, str]:
     """An environment in which vmbpy cannot be imported."""

@@ -66,7 +66,7 @@ class Frame:
 
 
 @dataclass
-class Camera:
+class Stream:
     """Takes buffers back, or is gone."""
 
     gone: bool = False
@@ -79,15 +79,15 @@ class Camera:
 
 
 def deliver(
-    frames: list[Frame], sink: MemorySink, *, limit: int | None = None, camera: Camera | None = None
+    frames: list[Frame], sink: MemorySink, *, limit: int | None = None, stream: Stream | None = None
 ) -> FrameHandler:
     """Call a handler with each frame, as the SDK would."""
     handler = FrameHandler(sink, threading.Event(), INFO, (CameraGone,))
     handler.limit, handler.ticks_hz = limit, 1_000_000
-    camera = camera or Camera()
+    stream = stream or Stream()
     for frame in frames:
-        handler.on_frame(camera, None, frame)
-    assert camera.queued == frames  # every buffer went back, each once
+        handler.on_frame(None, stream, frame)
+    assert stream.queued == frames  # every buffer went back, each once
     return handler
 
 
@@ -186,15 +186,23 @@ def test_a_format_that_cannot_be_recorded_is_an_error() -> None:
 def test_a_camera_that_is_gone_does_not_get_its_buffers_back() -> None:
     """What the SDK raises at a buffer given back is no failure of the frame."""
     sink = MemorySink()
-    handler = deliver([Frame(0, ticks=1)], sink, camera=Camera(gone=True))
+    handler = deliver([Frame(0, ticks=1)], sink, stream=Stream(gone=True))
     assert handler.failure is None
     assert sink.ids == [0]
 
 
-def test_without_ids_or_time_stamps_it_counts_itself() -> None:
+def test_a_clock_that_begins_again_at_zero_is_a_time() -> None:
+    """Zero is the time of the first frame after, not the lack of one."""
+    sink = MemorySink()
+    deliver([Frame(0, ticks=500), Frame(1, ticks=0), Frame(2, ticks=10)], sink)
+    assert [frame.camera_ns for frame in sink.frames] == [500_000, 0, 10_000]
+
+
+@pytest.mark.parametrize("ticks", [None, 0])
+def test_without_ids_or_time_stamps_it_counts_itself(ticks: int | None) -> None:
     """A camera that sends neither gets ids from 0 and the host's growing time."""
     sink = MemorySink()
-    deliver([Frame(None, ticks=None) for _ in range(3)], sink)
+    deliver([Frame(None, ticks=ticks) for _ in range(3)], sink)
     assert sink.ids == [0, 1, 2]
     times = [frame.camera_ns for frame in sink.frames]
     assert 0 < times[0] < times[1] < times[2]
@@ -204,9 +212,9 @@ def test_after_the_end_nothing_is_taken() -> None:
     """Frames that arrive while the stream is being stopped only go back."""
     sink = MemorySink()
     handler = FrameHandler(sink, threading.Event(), INFO, (CameraGone,))
-    camera = Camera()
-    handler.on_frame(camera, None, Frame(0, ticks=1))
+    stream = Stream()
+    handler.on_frame(None, stream, Frame(0, ticks=1))
     handler.end()
-    handler.on_frame(camera, None, Frame(1, ticks=2))
+    handler.on_frame(None, stream, Frame(1, ticks=2))
     assert sink.ids == [0]
-    assert len(camera.queued) == 2
+    assert len(stream.queued) == 2

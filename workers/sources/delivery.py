@@ -89,7 +89,8 @@ class FrameHandler:
             self.finish("source_error")
         finally:
             with suppress(*self._errors):  # the camera is gone or the stream is being stopped
-                camera.queue_frame(frame)
+                # Not camera.queue_frame: vmbpy would check and look up the same things twice.
+                stream.queue_frame(frame)
 
     def finish(self, reason: str) -> None:
         """Take no more frames; the first reason counts."""
