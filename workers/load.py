@@ -3,8 +3,8 @@
 Asked once at each fragment's start, because a speed steps at a key frame only:
 
     waiting > min(35 % of the ring, 0.5 s of frames), and not falling -> overload: one step faster
-    waiting <= 5 % of the ring                                        -> no overload (any more)
-    waiting <= 5 % of the ring for 5 s                                -> one step back
+    waiting <= min(5 % of the ring, 0.15 s)                           -> no overload (any more)
+    waiting <= min(5 % of the ring, 0.15 s) for 5 s                   -> one step back
 
 A step back that leads into overload again within 30 s doubles those 5 s, up to 320 s, so a machine
 that is just too slow changes its speed seldom. Never slower than what was asked for. It changes no
@@ -20,6 +20,7 @@ __all__ = ["LoadControl"]
 HIGH_SHARE = 0.35
 HIGH_S = 0.5
 LOW_SHARE = 0.05
+LOW_S = 0.15
 PATIENCE_S = 5.0
 MOST_PATIENCE_S = 320.0
 TRIAL_S = 30.0
@@ -44,7 +45,7 @@ class LoadControl:
     def __init__(self, *, slots: int, rate_hz: float, speeds: Sequence[str], speed: str) -> None:
         self.speed = speed
         self.overloaded = False
-        self.low_frames = max(1, int(LOW_SHARE * slots))
+        self.low_frames = max(1, int(min(LOW_SHARE * slots, LOW_S * rate_hz)))
         high = int(min(HIGH_SHARE * slots, HIGH_S * rate_hz))
         self.high_frames = max(self.low_frames + 1, high)
         at = speeds.index(speed) if speed in speeds else len(speeds)

@@ -95,7 +95,7 @@ def test_back_to_the_asked_speed_when_there_is_room(engine: Serving, key_file: P
     engine.wait_written(30)
     pid = engine.signal("encoder", signal.SIGSTOP)
     stopped_at = time.monotonic()
-    wait_until(lambda: time.monotonic() - stopped_at > 1.5)
+    wait_until(lambda: time.monotonic() - stopped_at > 2.5)
     os.kill(pid, signal.SIGCONT)
     engine.wait_event("overload")
     engine.wait_event("overload_over")

@@ -86,6 +86,15 @@ def test_the_first_step_comes_before_the_ring_is_full(
     assert load.overloaded
 
 
+@settings(deadline=None)
+@given(rings, rates)
+def test_room_is_less_than_overload(slots: int, rate_hz: float) -> None:
+    """Between the two lies a band in which nothing changes, however deep the ring is."""
+    load = control(slots=slots, rate_hz=rate_hz)
+    assert 1 <= load.low_frames < load.high_frames
+    assert load.high_frames <= max(2, 0.5 * rate_hz)
+
+
 def test_an_overload_steps_up_to_the_fastest_and_stays_told() -> None:
     """One step per fragment; at the fastest it is an overload still."""
     load = control("faster")
