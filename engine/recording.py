@@ -81,6 +81,8 @@ from ipc.ring import Ring, RingStatistics
 __all__ = ["Recording"]
 
 SILENT_S = 5.0
+# A set duration is so many frames; of a camera that loses time, so many seconds and a bit.
+LATE_S = 1.0
 # A camera that is opened again may be missing for a while; then another process tries.
 REOPEN_WAIT_S = 10.0
 # Announcements that the file keeps as well.
@@ -373,6 +375,8 @@ class Recording:
             case FinishRecording():
                 self._finish()
             case SetTimer(name, seconds):
+                if name == "duration" and self._frames_left() is not None:
+                    seconds += LATE_S
                 self._timers[name] = time.monotonic() + seconds
             case CancelTimer(name):
                 self._timers.pop(name, None)
@@ -452,7 +456,7 @@ class Recording:
         limit = config.frames
         if config.source_kind == "synthetic" or source is None:
             return None
-        if config.seconds is not None and config.source_kind == "file":
+        if config.seconds is not None and not source.triggered:
             by_time = max(1, round(config.seconds * source.rate_hz))
             limit = by_time if limit is None else min(limit, by_time)
         return None if limit is None else max(1, limit - self.statistics.offered)

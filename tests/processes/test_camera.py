@@ -151,6 +151,7 @@ def test_the_first_free_camera_and_a_set_time(
     assert moved.endswith("instead of 5000")
     assert ran.json["source"]["camera"]["not_as_asked"] == moved
     assert_as_produced(recorded, cameras)
+    assert len(recorded.frames) == round(float(recorded.camera["rate_hz"]))
 
 
 # --- faults of frames -------------------------------------------------------------------------
@@ -605,8 +606,8 @@ def test_doctor_judges_a_camera_by_a_second_of_it(
     assert good["rate_hz"] == pytest.approx(30, abs=0.1)
     assert (good["gaps"], good["incomplete"], good["temperature_c"]) == (0, 0, 41.5)
     cameras.heat(0, 88)
-    cameras.skip(0, count=2, at_frame=5)
-    cameras.tear(0, count=3, at_frame=10)
+    cameras.skip(0, count=2, at_frame=2)
+    cameras.tear(0, count=3, at_frame=5)
     bad = doctor(cameras, tmp_path)["camera"]
     assert bad["verdict"] == "fail"
     assert (bad["gaps"], bad["incomplete"], bad["temperature_c"]) == (2, 3, 88.0)
