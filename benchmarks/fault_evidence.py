@@ -32,6 +32,7 @@ class Evidence:
         report: Of `verify`; None if there is no recording at all.
         unreadable: What could not be closed, opened, or read as far as it was durable.
         leftovers: Files that belong to no recording.
+        not_closed: Parts that were still ``.open`` once all processes were gone.
         first_host_ns: Arrival of the first frame in the file; None without one.
         last_host_ns: Arrival of the last one.
         gaps_ns: First and last time of each gap without known ids.
@@ -40,6 +41,7 @@ class Evidence:
     report: VerifyReport | None = None
     unreadable: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    not_closed: list[str] = field(default_factory=list)
     first_host_ns: int | None = None
     last_host_ns: int | None = None
     gaps_ns: list[tuple[int, int]] = field(default_factory=list)
@@ -60,6 +62,7 @@ def read_evidence(base: Path, secret: Secret) -> Evidence:
     found = Evidence()
     durable = _durable_chunks(base)
     for report in recover(base.parent, secret):
+        found.not_closed.append(report.path.name.removesuffix(".open"))
         if report.error is not None:
             found.unreadable.append(f"{report.path.name} not closed: {report.error}")
     again = [r.path.name for r in recover(base.parent, secret)]

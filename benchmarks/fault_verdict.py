@@ -90,7 +90,7 @@ def judge(plan: Plan, course: Course, evidence: Evidence) -> Outcome:
         unbalanced=_unbalanced(course, evidence),
         orphans=tuple(course.left_over),
         over_bound=tuple(over),
-        other=(*course.trouble, *_broken(plan, course), *_left(evidence)),
+        other=(*course.trouble, *_broken(plan, course), *_left(plan, evidence)),
     )
 
 
@@ -200,5 +200,8 @@ def _broken(plan: Plan, course: Course) -> list[str]:
     return found
 
 
-def _left(evidence: Evidence) -> list[str]:
-    return [f"{name} was left" for name in evidence.leftovers]
+def _left(plan: Plan, evidence: Evidence) -> list[str]:
+    found = [f"{name} was left" for name in evidence.leftovers]
+    if not plan.hits("encoder", "supervisor"):  # the one that lives closes what there is
+        found += [f"{name} was left open" for name in evidence.not_closed]
+    return found

@@ -175,6 +175,7 @@ def test_who_only_commands_costs_nothing(kind: str) -> None:
     wish = round_of(kind)
     assert judge(wish, course(wish), evidence(9.9)).problems == ()
     assert judge(wish, course(wish), evidence(9.4)).over_bound
+    assert judge(wish, course(wish), evidence(9.9, not_closed=["x.mp4.enc"])).other
 
 
 def test_what_was_called_durable_must_be_there() -> None:
@@ -192,6 +193,7 @@ def test_every_other_broken_promise_fails_the_round() -> None:
     assert judge(wish, fine, evidence(14, frames=361)).unbalanced
     assert judge(wish, fine, evidence(14, unreadable=["x is corrupt"])).unreadable
     assert judge(wish, fine, evidence(14, leftovers=["x.reserve"])).other
+    assert judge(wish, fine, evidence(14, not_closed=["x"])).other
     assert judge(wish, course(wish, left_over=["1 S engine"]), evidence(14)).orphans
     assert judge(wish, course(wish, trouble=["waited"]), evidence(14)).other
     assert judge(wish, course(wish, lines=[]), evidence(14)).other
