@@ -124,9 +124,11 @@ def _secrets(config: RecordingConfig) -> Iterator[Secret]:
         try:
             if key.kind == "password":
                 yield PasswordSecret(key.value)
+            elif not Path(key.value).is_file():
+                continue  # a pipe is read once: a second time would wait for ever
             elif key.kind == "key_file":
                 yield keys.secret_from(key_file=key.value)
-            elif key.kind == "password_file" and Path(key.value).is_file():
-                yield keys.secret_from(password_file=key.value)  # not a pipe, which is read once
+            elif key.kind == "password_file":
+                yield keys.secret_from(password_file=key.value)
         except (SealrecError, OSError) as error:
             logs.logger.warning("key not usable for earlier parts", error=str(error))
