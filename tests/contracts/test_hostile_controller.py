@@ -7,6 +7,7 @@ sealed. Small slips of a controller are in tests/engine/test_server.py.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -121,15 +122,41 @@ class Shouting:
         """The code of the next failure."""
         return str(self.wait_for(lambda message: message["type"] == "failure")["code"])
 
-    def leave(self) -> int:
-        """Close both pipes; returns the engine's exit code."""
+    def hang_up(self) -> None:
+        """Close the pipe to the engine."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def leave(self) -> int:
+        """Close both pipes; returns the engine's exit code."""
+        assert self.process.stdout is not None
+        self.hang_up()
         self.process.stdout.read()
         self.process.stdout.close()
         return self.process.wait(LEAVE_S)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors are inherited by number")
+def test_a_key_through_a_pipe_that_stays_open(tmp_path: Path) -> None:
+    """A key is read from its pipe once, up to its newline; nobody waits for the pipe's end."""
+    read, write = os.pipe()
+    try:
+        os.write(write, KEK.hex().encode() + b"\n")
+        size = ("--size", "320x240", "--frames", "20", "--policy", "block", "--hardware", "off")
+        path = tmp_path / "x.mp4.enc"
+        done = subprocess.run(
+            command_line("record", path, *size, "--key-file", f"fd:{read}"),
+            pass_fds=[read],
+            capture_output=True,
+            timeout=LEAVE_S,
+            check=False,
+        )
+    finally:
+        os.close(read)
+        os.close(write)
+    assert done.returncode == 0, done.stderr.decode()
+    assert read_part(path.read_bytes(), Key(2, KEK)).state == "sealed"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -141,6 +168,7 @@ def test_100_megabytes_of_junk_cost_no_memory(noise: bytes) -> None:
         for _ in range(0, JUNK_BYTES, PIECE_BYTES):
             mad.shout(noise)
             peak = max(peak, _peak_bytes(mad.process.pid))
+        mad.hang_up()
     assert mad.wait_failure() == "too-large"
     assert mad.leave() == 0
     assert before > 0
