@@ -11,7 +11,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +128,27 @@ class Shouting:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
+    def end(self) -> None:
+        """Kill what a failed test has left."""
+        self.process.kill()
+        self.leave()
+
     def leave(self) -> int:
         """Close both pipes; returns the engine's exit code."""
         assert self.process.stdout is not None
         self.hang_up()
-        self.process.stdout.read()
-        self.process.stdout.close()
+        if not self.process.stdout.closed:
+            self.process.stdout.read()
+            self.process.stdout.close()
         return self.process.wait(LEAVE_S)
+
+
+@pytest.fixture
+def mad() -> Iterator[Shouting]:
+    """A greeted engine; gone afterwards, whatever happened."""
+    controller = Shouting()
+    yield controller
+    controller.end()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="descriptors are inherited by number")
@@ -160,9 +174,8 @@ def test_a_key_through_a_pipe_that_stays_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_100_megabytes_of_junk_cost_no_memory(noise: bytes) -> None:
+def test_100_megabytes_of_junk_cost_no_memory(mad: Shouting, noise: bytes) -> None:
     """One coded answer, no memory, and the engine leaves as it does when a controller leaves."""
-    mad = Shouting()
     peak = before = _peak_bytes(mad.process.pid)
     with contextlib.suppress(BrokenPipeError):
         for _ in range(0, JUNK_BYTES, PIECE_BYTES):
@@ -175,12 +188,13 @@ def test_100_megabytes_of_junk_cost_no_memory(noise: bytes) -> None:
     assert peak - before < MORE_BYTES
 
 
-def test_junk_in_a_recording_seals_it(tmp_path: Path, key_file: Path, noise: bytes) -> None:
+def test_junk_in_a_recording_seals_it(
+    mad: Shouting, tmp_path: Path, key_file: Path, noise: bytes
+) -> None:
     """What was recorded until then is whole and keeps the format."""
     path = tmp_path / "x.mp4.enc"
     keys = [{"kind": "key_file", "value": str(key_file)}]
     size = {"width": 320, "height": 240, "fps": 30.0, "hardware": "off"}
-    mad = Shouting()
     mad.say({"type": "start", "call": 1, "config": {"output": str(path), "keys": keys, **size}})
     assert mad.wait_for(lambda message: message["type"] == "reply")["ok"]
     mad.wait_for(_thirty_frames_are_written)
