@@ -24,17 +24,19 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 FPS = 30
 # Which call of `sealrec recover` is its last: a header copy, its sync, the cut, the rename.
 KILLED_AT = (
-    ("fdatasync", 1),
     ("pwrite64", 1),
-    ("fsync", 1),
     ("pwrite64", 2),
     ("ftruncate", 1),
     ("renameat2", 1),
 )
 
 
-def cut_off(folder: Path, key_file: Path) -> Path:
-    """A recording whose processes were all killed at once; returns its name."""
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """A recording whose processes were all killed at once: its open part, and its key file."""
+    folder = tmp_path_factory.mktemp("cut_off")
+    key_file = folder / "treatment.key"
+    new_key_file(key_file)
     with serving(folder, key_file) as engine:
         path = engine.start("old.mp4.enc")
         engine.wait_written(2 * FPS)
@@ -44,24 +46,31 @@ def cut_off(folder: Path, key_file: Path) -> Path:
             os.kill(pid, signal.SIGKILL)
         engine.process.wait()
         wait_until(lambda: not any(alive(pid) for pid in pids), "their end")
-    assert open_path(path).exists()
+    return open_path(path).read_bytes(), key_file.read_bytes()
+
+
+@pytest.fixture
+def old(tmp_path: Path, key_file: Path, cut_off: tuple[bytes, bytes]) -> Path:
+    """The name of that recording, in a folder of its own with its key."""
+    part, key = cut_off
+    path = tmp_path / "old.mp4.enc"
+    open_path(path).write_bytes(part)
+    key_file.write_bytes(key)
     return path
 
 
-def test_the_next_recording_closes_what_was_left(tmp_path: Path, key_file: Path) -> None:
+def test_the_next_recording_closes_what_was_left(old: Path, tmp_path: Path, key_file: Path) -> None:
     """Only parts of its own keys, each with an event, while frames are recorded; once."""
-    old = cut_off(tmp_path, key_file)
     foreign = {"notes.open": b"somebody else's", "empty.open": b""}
     for name, content in foreign.items():
         (tmp_path / name).write_bytes(content)
     other_key = tmp_path / "other.key"
     new_key_file(other_key)
-    with serving(tmp_path, other_key) as engine:
-        engine.start("other.mp4.enc", frames=5)
+    with serving(tmp_path, key_file) as engine:
+        engine.start("o.mp4.enc", keys=[{"kind": "key_file", "value": str(other_key)}], frames=5)
         engine.wait_event("recording_stopped")
         assert not engine.events("part_recovered")  # its key does not open it
-    assert open_path(old).exists()
-    with serving(tmp_path, key_file) as engine:
+        assert open_path(old).exists()
         engine.start("new.mp4.enc")
         told = engine.wait_event("part_recovered")
         assert told.details["path"] == str(old)
@@ -70,9 +79,8 @@ def test_the_next_recording_closes_what_was_left(tmp_path: Path, key_file: Path)
         engine.wait_written(FPS)
         result = engine.stop()
         assert (result["state"], result["balanced"]) == ("sealed", True)
-        engine.start("newer.mp4.enc")
-        engine.wait_written(FPS)
-        engine.stop()
+        engine.start("newer.mp4.enc", frames=5)
+        engine.wait_event("recording_stopped", 3)
         assert len(engine.events("part_recovered")) == 1
         assert not engine.events("recovery_failed")
     report = verify(old, secret_from(key_file=key_file))
@@ -84,9 +92,9 @@ def test_the_next_recording_closes_what_was_left(tmp_path: Path, key_file: Path)
     assert {name: (tmp_path / name).read_bytes() for name in foreign} == foreign
 
 
-def test_a_damaged_part_is_told_and_left_alone(tmp_path: Path, key_file: Path) -> None:
+def test_a_damaged_part_is_told_and_left_alone(old: Path, tmp_path: Path, key_file: Path) -> None:
     """Recovery that finds damage changes nothing, and the new recording does not mind."""
-    part = open_path(cut_off(tmp_path, key_file))
+    part = open_path(old)
     with part.open("r+b") as file:
         file.seek(9000)
         file.write(b"damage")
@@ -119,9 +127,10 @@ def test_the_sessions_beside_ones_own_are_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_a_recovery_killed_at_any_call_can_be_run_again(tmp_path: Path, key_file: Path) -> None:
+def test_a_recovery_killed_at_any_call_can_be_run_again(
+    old: Path, tmp_path: Path, key_file: Path
+) -> None:
     """SIGKILL of `sealrec recover` at each write, sync, cut and rename; twice changes nothing."""
-    old = cut_off(tmp_path, key_file)
     whole = tmp_path / "whole"
     whole.mkdir()
     shutil.copy(open_path(old), whole)

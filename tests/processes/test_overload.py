@@ -54,7 +54,7 @@ def events_in(path: Path, key_file: Path) -> tuple[list[Note], list[int]]:
 
 def encoder_fps(engine: Serving, **settings: Any) -> float:
     """What the encoder does here and now, measured by a short recording that waits for it."""
-    engine.start("trial.mp4.enc", policy="block", realtime=False, frames=60, **settings)
+    engine.start("trial.mp4.enc", policy="block", realtime=False, frames=30, **settings)
     result = engine.wait_event("recording_stopped").details
     encoder = result["encoder"]
     return float(1e3 / (encoder["encode_ms"] + encoder["convert_ms"]))
@@ -66,7 +66,7 @@ def test_overload_is_told_and_lightened_before_a_frame_is_lost(
     """A rate that the preset cannot hold: steps in one file, in its events and in the status."""
     settings = {"width": 640, "height": 400, "preset": "faster", "threads": 1}
     rate_hz = FASTER_THAN_IT_CAN * encoder_fps(engine, **settings)
-    path = engine.start(fps=round(rate_hz), ring_seconds=3.0, **settings)
+    path = engine.start(fps=round(rate_hz), ring_seconds=2.0, **settings)
     over = engine.wait_event("overload")
     step = engine.wait_event("speed_step")
     engine.wait_status(lambda s: s["overload"] and s["speed"] != "faster")
@@ -95,7 +95,7 @@ def test_back_to_the_asked_speed_when_there_is_room(engine: Serving, key_file: P
     engine.wait_written(30)
     pid = engine.signal("encoder", signal.SIGSTOP)
     stopped_at = time.monotonic()
-    wait_until(lambda: time.monotonic() - stopped_at > 2.5)
+    wait_until(lambda: time.monotonic() - stopped_at > 1.5)
     os.kill(pid, signal.SIGCONT)
     engine.wait_event("overload")
     engine.wait_event("overload_over")
@@ -116,9 +116,9 @@ def test_back_to_the_asked_speed_when_there_is_room(engine: Serving, key_file: P
 
 def test_a_source_that_waits_is_no_overload(engine: Serving) -> None:
     """Under policy `block` the ring is always full: the quality stays."""
-    engine.start(policy="block", realtime=False, preset="superfast", frames=400, ring_seconds=1.0)
+    engine.start(policy="block", realtime=False, preset="superfast", frames=200, ring_seconds=1.0)
     result = engine.wait_event("recording_stopped").details
-    assert result["frames_written"] == result["frames_offered"] == 400
+    assert result["frames_written"] == result["frames_offered"] == 200
     assert not engine.events("overload")
     assert not engine.events("speed_step")
     assert any(s.get("ring", {}).get("high_water") == 30 for _, s in engine.statuses)
