@@ -7,7 +7,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -424,8 +423,15 @@ def test_close_does_not_wait_for_a_peer_that_does_not_read(pipes: Pipes) -> None
     near.close(0.05)
     assert not near.flush(0)
     pipes.close(pipes.far_read)
-    number = Path(f"/proc/self/fd/{near._write_fd}")
-    wait_until(lambda: not number.exists() or os.readlink(number) != target)
+    number = near._write_fd
+
+    def is_gone() -> bool:
+        try:
+            return os.readlink(f"/proc/self/fd/{number}") != target
+        except FileNotFoundError:
+            return True
+
+    wait_until(is_gone)
 
 
 def test_a_closed_channel_gives_its_descriptor_back_at_once(pipes: Pipes) -> None:

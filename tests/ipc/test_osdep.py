@@ -100,7 +100,7 @@ def test_shared_memory_is_told_apart_from_private_memory() -> None:
     shared.close()
     assert after.shared_bytes - before.shared_bytes >= 64 * MIB
     assert after.private_bytes - before.private_bytes < 32 * MIB
-    assert after.pss_bytes - before.pss_bytes >= 64 * MIB
+    assert after.pss_bytes - before.pss_bytes > 60 * MIB  # other pages may go meanwhile
 
 
 @linux
