@@ -233,6 +233,7 @@ def test_recording_is_never_said_without_reason(
     """Whatever the ages are: green only if none of them is too great."""
     durable_s, frames_s, capture_s, encoder_s, stall_s = ages_s
     recording, now = scene.recording, scene.clock.now
+    recording.began_at = now - 10
     recording.seen.durable_at = now - durable_s
     recording.seen.heard = {"capture": now - capture_s, "encoder": now - encoder_s}
     recording.seen.encoder = EncoderStatus(
@@ -244,6 +245,18 @@ def test_recording_is_never_said_without_reason(
     well = all(age_s <= limit_s for age_s, limit_s in ages_and_limits) and not away
     if not any(abs(age_s - limit_s) < 1e-6 for age_s, limit_s in ages_and_limits):
         assert (scene.state == "recording") == well
+
+
+def test_frames_that_the_ring_refuses_show_for_two_seconds(scene: Scene) -> None:
+    """Bytes become durable and frames come, but not all of them."""
+    scene.writer.record_loss(Loss.of(stamp_of(scene.published), LossClass.RING_FULL))
+    assert scene.state == "ring_full"
+    scene.clock.now += 1.9
+    scene.all_well()
+    assert scene.state == "ring_full"
+    scene.clock.now += 0.2
+    scene.all_well()
+    assert scene.state == "recording"
 
 
 # --- the figures ------------------------------------------------------------------------------
