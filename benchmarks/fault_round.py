@@ -29,7 +29,7 @@ END_S = 120.0
 GONE_S = 30.0
 POLL_S = 0.005
 WRITTEN_AFTER = 30
-"""More frames than what was on its way when a process was hit: a successor wrote some of them."""
+"""Frames written beyond those known before the hit: more than come between two statuses."""
 
 Line = dict[str, Any]
 
@@ -195,14 +195,15 @@ class _Round:
 
     def _go_on(self) -> None:
         """The engine is alive: it must record again, whatever was hit."""
-        before = self.course.status_before(time.perf_counter_ns())
-        written = before["frames"]["written"] if before else 0
+        hit_at = max(self.course.killed_at.values(), default=time.perf_counter_ns())
+        before = self.course.status_before(hit_at)
+        known = before["frames"]["offered"] if before else 0
 
         def back() -> bool:
             at, status = self.course.statuses[-1] if self.course.statuses else (0, None)
             if status is None or at < max(self.course.killed_at.values(), default=0):
                 return False
-            enough = status["frames"]["written"] >= written + WRITTEN_AFTER
+            enough = status["frames"]["written"] >= known + WRITTEN_AFTER
             return enough and status["state"] == "recording"
 
         self._wait_for(lambda: back() or self._ended(), BACK_S, "recording again")
