@@ -37,7 +37,7 @@ from ipc.messages import (
 )
 from ipc.ring import Ring, RingWriter
 
-AWAIT_S = 60.0
+AWAIT_S = 30.0
 RATE_HZ = 30.0
 PERIOD_NS = 33_333_333
 SMALL, LARGE = (64, 48), (96, 64)
@@ -119,14 +119,18 @@ class Studio:
 
     def wait(self, kind: type[Message], count: int = 1) -> Any:
         """Wait for the count-th message of a kind."""
+        deadline = time.monotonic() + AWAIT_S  # heartbeats would keep a loop without one alive
         while len(self.all(kind)) < count:
             assert self.exit_code is None, f"left with {self.exit_code} after {self.told}"
+            assert time.monotonic() < deadline, f"no {kind.__name__}"
             self.hear()
         return self.all(kind)[count - 1]
 
     def wait_exit(self) -> int:
         """Wait for its end; all it said comes before."""
+        deadline = time.monotonic() + AWAIT_S
         while self.exit_code is None:
+            assert time.monotonic() < deadline, "it does not leave"
             self.hear()
         return self.exit_code
 
@@ -212,8 +216,9 @@ def test_losses_logged_by_capture_are_in_the_file(studio: Studio) -> None:
     studio.writer.record_loss(rows[0])
     studio.wait(FragmentDurable)  # a fragment without a frame for a quarter of a second closes
     studio.writer.record_loss(rows[1])
-    while studio.account().totals()["camera_gap"] < 4:
-        studio.hear()  # one without frames, after a second
+    fragments = len(studio.all(FragmentDurable))
+    studio.wait(FragmentDurable, fragments + 1)  # one without frames, after a second
+    assert studio.account().totals()["camera_gap"] == 4
     studio.writer.record_loss(rows[2])
     studio.finish()
     studio.wait(PartSealed)
