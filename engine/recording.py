@@ -60,7 +60,7 @@ from engine.steps import (
 from engine.steps import Event as Step
 from ipc import messages
 from ipc.errors import ConfigError, MemoryRefused, SealrecError, WrongState
-from ipc.frame import PixelFormat
+from ipc.frame import Loss, LossClass, PixelFormat
 from ipc.messages import (
     EncoderStatus,
     EpochMapped,
@@ -163,6 +163,7 @@ class Recording:
         self.concluded: Conclude | None = None
         self._frame: dict[str, Any] = {}
         self._settings = ""
+        self._end_gap: messages.LossRow | None = None
         self._origin_ns: int | None = None
         self._offsets: dict[int, int] = {}
         self._timers: dict[str, float] = {}
@@ -532,10 +533,16 @@ class Recording:
             return
         self._finish_waits = False
         previous = self.ledger.snapshot() if len(self.parts) > 1 else {}
-        self._send(
-            "encoder",
-            messages.FinishRecording(through=self.statistics.published, previous=previous),
+        ring = self.statistics
+        if self.lifecycle.camera_away and self._end_gap is None and ring.last_host_ns is not None:
+            # Once: an encoder that dies is told the same again, and the ledger counts it once.
+            times = (ring.last_host_ns, time.perf_counter_ns())
+            gap = Loss(LossClass.CAMERA_GAP, ring.epoch, None, None, *times)
+            self._end_gap = messages.LossRow.of(gap)
+        order = messages.FinishRecording(
+            through=ring.published, previous=previous, gap=self._end_gap
         )
+        self._send("encoder", order)
 
     def _conclude(self, conclusion: Conclude) -> None:
         self.concluded = conclusion

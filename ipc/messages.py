@@ -322,10 +322,14 @@ class OpenPart(Message, frozen=True, tag="open_part"):
 
 
 class FinishRecording(Message, frozen=True, tag="finish_recording"):
-    """Drain the ring up to ``through`` (a cursor), seal the last part, and say so."""
+    """Drain the ring up to ``through`` (a cursor), seal the last part, and say so.
+
+    ``gap`` is the time from the last frame to the end, of a camera that did not come back.
+    """
 
     through: Count
     previous: dict[str, Any] = {}
+    gap: LossRow | None = None
 
 
 class NoteEvent(Message, frozen=True, tag="note_event"):

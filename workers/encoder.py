@@ -121,6 +121,8 @@ class _Encoder:
                 self._through = item.through
                 self._previous = Ledger()
                 self._previous.add_snapshot(item.previous)
+                if item.gap is not None:
+                    self._losses.append(item.gap.loss())
             elif isinstance(item, NoteEvent):
                 self._events.append(Note(item.host_ns, item.kind, item.text))
             elif isinstance(item, Shutdown):

@@ -178,7 +178,12 @@ def fields_of(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
 
 def kind_of(annotation: Any) -> str:
     """A field's type as the page writes it."""
-    named = {messages.Count: "count", messages.Text: "text", type(None): "nil"}
+    named = {
+        messages.Count: "count",
+        messages.Text: "text",
+        LossRow: "loss row",
+        type(None): "nil",
+    }
     if annotation in named:
         return named[annotation]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

@@ -344,6 +344,10 @@ def test_a_camera_that_stays_away_ends_the_recording(
     recorded = balanced(stopped, out, key_file)
     assert_as_produced(recorded, cameras)
     assert recorded.kinds() == ["camera_lost"]
+    [gap] = recorded.gaps
+    assert gap.first_host_ns == recorded.frames[-1].host_ns
+    assert gap.last_host_ns - gap.first_host_ns > 1e9
+    assert stopped["duration_s"] * 90_000 == pytest.approx(recorded.frames[-1].pts + 900, abs=1)
 
 
 def test_record_ends_with_its_own_code_when_the_camera_stays_away(
