@@ -90,6 +90,18 @@ class Serving:
         except PeerDied:
             self._channel.close_read()
 
+    def begin(self, folder: Path, key_file: Path) -> None:
+        """Begin anew in another folder: what was heard before is forgotten."""
+        self.folder, self._key_file = folder, key_file
+        self.heard.clear()
+        self.statuses.clear()
+
+    def rest(self) -> None:
+        """End a recording that a test has left, and wait until nothing is recorded."""
+        if self._reader.is_alive():
+            self.call(StopRecording)
+            self.wait_status(lambda status: status["state"] == "idle")
+
     # --- asking -------------------------------------------------------------------------------
 
     def call(self, message: type[Any], **fields: Any) -> int:

@@ -23,13 +23,30 @@ from tests.processes.serving import Serving, alive, serving, wait_until
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and SIGSTOP")
 
 FPS = 30
+SOME = 10  # frames that take less than a fragment
 TICKS_PER_S = 90_000
 KILL, STOP, CONTINUE = signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One `sealrec serve` for all recordings that it survives."""
+    folder = tmp_path_factory.mktemp("serve")
+    with serving(folder, folder / "none") as running:
+        yield running
+
+
 @pytest.fixture
-def engine(tmp_path: Path, key_file: Path) -> Iterator[Serving]:
-    """A running `sealrec serve`."""
+def engine(shared: Serving, tmp_path: Path, key_file: Path) -> Iterator[Serving]:
+    """A running `sealrec serve`, in a folder of its own."""
+    shared.begin(tmp_path, key_file)
+    yield shared
+    shared.rest()
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, key_file: Path) -> Iterator[Serving]:
+    """A `sealrec serve` of one's own, to be killed."""
     with serving(tmp_path, key_file) as running:
         yield running
 
@@ -61,10 +78,10 @@ def restarted(engine: Serving, count: int = 1) -> None:
 def test_a_killed_encoder_costs_no_frame(engine: Serving, key_file: Path) -> None:
     """Its successor writes a second part; what was not durable is still in the ring."""
     path = engine.start()
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     engine.signal("encoder", KILL)
     restarted(engine)
-    engine.wait_written(engine.status["frames"]["written"] + FPS)
+    engine.wait_written(engine.status["frames"]["written"] + SOME)
     result = engine.stop()
     assert balanced(result), result
     assert not lost_by_us(result)
@@ -105,10 +122,10 @@ def test_a_ring_too_small_for_a_dead_encoder_names_what_is_lapped(
 ) -> None:
     """With a ring of half a second, the frames that no successor could read are named."""
     path = engine.start(ring_seconds=0.5)
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     engine.signal("encoder", KILL)
     restarted(engine)
-    engine.wait_written(engine.status["frames"]["written"] + FPS)
+    engine.wait_written(engine.status["frames"]["written"] + SOME)
     result = engine.stop()
     assert balanced(result), result
     assert set(lost_by_us(result)) <= {"encoder_lost", "ring_full"}
@@ -121,7 +138,7 @@ def test_a_ring_too_small_for_a_dead_encoder_names_what_is_lapped(
 def test_a_stopped_encoder_shows_at_once_and_costs_nothing(engine: Serving) -> None:
     """The status leaves "recording" while nothing becomes durable, and comes back by itself."""
     engine.start()
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     engine.wait_status(lambda s: s["state"] == "recording")
     pid = engine.signal("encoder", STOP)
     stopped_at = time.monotonic()
@@ -143,12 +160,12 @@ def test_a_stopped_encoder_shows_at_once_and_costs_nothing(engine: Serving) -> N
 def test_a_killed_capture_costs_one_counted_gap(engine: Serving, key_file: Path) -> None:
     """The file goes on, on the same timeline: what is missing is missing in time, too."""
     path = engine.start()
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     began = time.monotonic()
     before = engine.status["frames"]["offered"]
     engine.signal("capture", KILL)
     engine.wait_event("worker_restarted")
-    engine.wait_status(lambda s: s["frames"]["offered"] > before + 2 * FPS)
+    engine.wait_status(lambda s: s["frames"]["offered"] > before + FPS)
     result = engine.stop()
     elapsed_s = time.monotonic() - began
     assert balanced(result), result
@@ -166,7 +183,7 @@ def test_a_killed_capture_costs_one_counted_gap(engine: Serving, key_file: Path)
 def test_capture_killed_while_stopping(engine: Serving, key_file: Path) -> None:
     """What it had published is drained and sealed."""
     path = engine.start()
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     pid = engine.signal("capture", STOP)  # so that it cannot answer the stop
     call = engine.call(StopRecording)
     engine.wait_status(lambda s: s["phase"] == "stopping")
@@ -182,7 +199,7 @@ def test_capture_killed_while_stopping(engine: Serving, key_file: Path) -> None:
 def test_losses_at_the_very_end_are_counted(engine: Serving, key_file: Path) -> None:
     """Frames that a stalled camera missed last are in the seal, and in the balance sheet."""
     path = engine.start(frames=3 * FPS)
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     pid = engine.signal("capture", STOP)
     offered = engine.status["frames"]["offered"]
     engine.wait_status(lambda s: s["state"] == "capture_silent")
@@ -202,38 +219,38 @@ def test_losses_at_the_very_end_are_counted(engine: Serving, key_file: Path) -> 
 # --- the supervisor and the controller --------------------------------------------------------
 
 
-def test_a_killed_supervisor_leaves_a_sealed_file(engine: Serving, key_file: Path) -> None:
+def test_a_killed_supervisor_leaves_a_sealed_file(mortal: Serving, key_file: Path) -> None:
     """Both workers notice, drain, seal and leave: no orphan, no shared memory, no lost frame."""
-    path = engine.start()
-    engine.wait_written(FPS)
-    pids = [engine.pid(role) for role in ("capture", "encoder")]
-    engine.process.kill()
-    engine.process.wait()
+    path = mortal.start()
+    mortal.wait_written(SOME)
+    pids = [mortal.pid(role) for role in ("capture", "encoder")]
+    mortal.process.kill()
+    mortal.process.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), "the workers' end")
     report = verified(path, key_file)
     assert (report.state, report.balanced, report.complete) == ("sealed", True, True)
-    assert report.frames >= FPS
+    assert report.frames >= SOME
     assert not list(path.parent.glob("*.reserve"))
 
 
-def test_a_controller_that_dies_leaves_a_sealed_file(engine: Serving, key_file: Path) -> None:
+def test_a_controller_that_dies_leaves_a_sealed_file(mortal: Serving, key_file: Path) -> None:
     """The engine sees the end of the pipe, stops, seals, and leaves with good conscience."""
-    path = engine.start()
-    engine.wait_written(FPS)
-    assert engine.hang_up() == 0
+    path = mortal.start()
+    mortal.wait_written(SOME)
+    assert mortal.hang_up() == 0
     report = verified(path, key_file)
     assert (report.state, report.balanced, report.complete) == ("sealed", True, True)
 
 
-def test_everything_killed_at_once_costs_a_second(engine: Serving, key_file: Path) -> None:
+def test_everything_killed_at_once_costs_a_second(mortal: Serving, key_file: Path) -> None:
     """Recovery keeps all but the last second; a second recovery finds nothing to do."""
-    path = engine.start()
-    engine.wait_written(2 * FPS)
-    pids = [engine.pid(role) for role in ("capture", "encoder")]
-    status = engine.wait_status(lambda s: s["frames"]["in_flight"] > 0)
-    for pid in (engine.process.pid, *pids):
+    path = mortal.start()
+    mortal.wait_written(2 * FPS)
+    pids = [mortal.pid(role) for role in ("capture", "encoder")]
+    status = mortal.wait_status(lambda s: s["frames"]["in_flight"] > 0)
+    for pid in (mortal.process.pid, *pids):
         os.kill(pid, KILL)
-    engine.process.wait()
+    mortal.process.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), "the workers' end")
     assert not path.exists()
     secret = secret_from(key_file=key_file)
@@ -312,7 +329,7 @@ def test_recordings_one_after_the_other_cost_the_engine_nothing(engine: Serving)
 def test_a_file_that_takes_no_more(engine: Serving, key_file: Path) -> None:
     """A limit that hits in mid recording: what was durable is kept, every other frame is named."""
     path = engine.start()
-    engine.wait_written(FPS)
+    engine.wait_written(SOME)
     size = path.with_name(path.name + ".open").stat().st_size + 40_000
     resource.prlimit(engine.pid("encoder"), resource.RLIMIT_FSIZE, (size, size))
     engine.wait_event("disk_failed")
