@@ -123,6 +123,11 @@ class RingReader:
         return self._load_published(self._memory)
 
     @property
+    def position(self) -> int:
+        """Sequence number of the next frame to read: all below were read, or found overwritten."""
+        return self._next
+
+    @property
     def ended(self) -> str | None:
         """Reason why no more frames will come; None while they may. Some may wait to be read."""
         return self._memory.ended

@@ -145,6 +145,7 @@ class _Encoder:
         frame = self._held or self._ring.read()
         self._held = None
         if frame is None:
+            self._pass_overwritten()
             if self._through is not None and self._consumed >= self._through:
                 self._finish()
             else:
@@ -159,6 +160,15 @@ class _Encoder:
         else:
             self._held = frame
             self._change_part(frame)
+
+    def _pass_overwritten(self) -> None:
+        """Frames that were overwritten before they could be read are consumed: they are named.
+
+        Otherwise a last frame of that kind would be waited for without end.
+        """
+        if self._ring.position > self._consumed:
+            self._consumed = self._ring.position
+            self._ring.release(self._consumed - 1)
 
     def _idle(self) -> None:
         """Close a fragment that no frame joins any more; keep the file alive without frames."""
