@@ -154,9 +154,11 @@ def checked_password(text: str, what: str) -> str:
         what: How a message names it.
 
     Raises:
-        KeyFileError: nothing but spaces.
+        KeyFileError: nothing but spaces, or what is no text (typed in another encoding).
     """
     password = unicodedata.normalize("NFKC", text)
+    if not _is_utf8(password):
+        raise KeyFileError(f"{what} is not UTF-8.", hint="Set the terminal or the file to UTF-8.")
     if not password.strip():
         raise KeyFileError(f"{what} is empty.", hint="Put it on the first line.")
     return password
@@ -202,6 +204,15 @@ def new_key_pair(private_path: Path, public_path: Path) -> bytes:
         private_path.unlink()
         raise
     return public_key_id(key.public_key().public_bytes_raw())
+
+
+def _is_utf8(text: str) -> bool:
+    # Not the error itself: it carries the text, here a password.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decoded(line: bytes) -> str | None:

@@ -14,6 +14,7 @@ import typer
 
 from engine.cli import cameras, doctor, keys, read, record
 from engine.cli.output import fail
+from ipc import osdep
 from ipc.errors import ConfigError, SealrecError
 
 __all__ = ["app", "main"]
@@ -38,6 +39,7 @@ app.add_typer(keys.app, name="keys")
 def main() -> None:
     """Run the command line and leave with its exit code."""
     os.umask(0o077)  # what a treatment is about concerns its owner alone
+    osdep.forbid_core_dumps()  # commands that read hold keys and pictures just as the engine does
     sys.exit(run(sys.argv[1:]))
 
 
