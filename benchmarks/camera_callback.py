@@ -2,7 +2,9 @@
 
 A simulated camera behind the real VmbC delivers 1920x1200 BGR8 (6.9 MB) at 30 frames a second into
 the capture process's own sink and ring; a reader gives the slots back, as the encoder would. Once
-alone, once with a recording of the same size beside it, whose encoder wants the processor too.
+alone, once with a recording of the same size beside it, whose encoder wants the processor too. First
+the same bytes are only copied, at the same rate: where that takes long now and then, the machine is
+too busy with other things for the clock to say anything, and the processor's time is judged alone.
 
     python -m benchmarks.camera_callback --seconds 20
 """
@@ -23,6 +25,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -41,7 +44,8 @@ RATE_HZ = 30.0
 SLOTS = 30
 CAMERA = "DEV_SIM001"
 SIZE = (1920, 1200)
-WARM_UP = 10  # the first frames fault the ring's pages in
+QUIET_MS = 1.5
+WARM_UP = SLOTS  # the first round faults the ring's pages in
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,23 @@ def draining(ring: Ring, stop: threading.Event) -> Iterator[None]:
         stop.set()
         thread.join()
         reader.close()
+
+
+def copy(seconds: float) -> Row:
+    """Copy a frame's bytes at its rate and do nothing else: how quiet the machine is."""
+    source = np.ones(PixelFormat.BGR8.size_bytes(*SIZE), np.uint8)
+    target = np.ones_like(source)
+    wall_ms, cpu_ms = [], []
+    for _ in range(round(seconds * RATE_HZ)):
+        time.sleep(1 / RATE_HZ)
+        entered, used = time.perf_counter_ns(), time.thread_time_ns()
+        target[:] = source
+        wall_ms.append((time.perf_counter_ns() - entered) / 1e6)
+        cpu_ms.append((time.thread_time_ns() - used) / 1e6)
+    longest = round(max(wall_ms), 3)
+    return Row(
+        "a copy alone", len(wall_ms), 0, *percentiles(wall_ms), longest, *percentiles(cpu_ms)
+    )
 
 
 def measure(name: str, cameras: SimulatedCameras, seconds: float) -> Row:
@@ -170,7 +191,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cameras = SimulatedCameras(Path(folder), build_producer(Path(folder)))
         os.environ.update(cameras.environment)
-        rows = [measure("alone", cameras, asked.seconds)]
+        rows = [copy(asked.seconds / 2), measure("alone", cameras, asked.seconds)]
         with recording(asked.seconds + 30):
             rows.append(measure("beside a recording", cameras, asked.seconds))
     table = Table("run", "frames", "lost", "p50 ms", "p99 ms", "max ms", "CPU p50", "CPU p99")
@@ -179,11 +200,15 @@ def main() -> int:
     Console().print(table)
     value = {"machine": machine(), "rows": [asdict(row) for row in rows]}
     write_json("camera_callback", value, asked.out)
-    alone = rows[0]
+    control, alone, _ = rows
     figures = {
         "capture": {"callback_p99_ms": alone.p99_ms, "callback_cpu_p99_ms": alone.cpu_p99_ms}
     }
-    findings = judge(figures, load("camera_callback"))
+    busy = control.p99_ms > QUIET_MS
+    if busy:
+        print(f"This machine is busy: 1 of 100 copies alone takes {control.p99_ms} ms and more.")
+    not_judged = ("callback_p99_ms",) if busy else ()
+    findings = judge(figures, load("camera_callback"), not_judged=not_judged)
     for finding in findings:
         print(f"{finding}: {finding.verdict}")
     return int(any(finding.failed for finding in findings))
