@@ -78,15 +78,9 @@ def _read(
             except ProtocolError as error:
                 channel.send_quietly(_failure(error))
                 continue
-            if isinstance(message, StartRecording):
-                if _asks_a_person(message.config):
-                    channel.send_quietly(_nobody_to_ask(message.call))
-                    continue
-                # A treatment must not wait for a name: the next free one is taken and reported.
-                config = {"next_free_name": True, **message.config}
-                message = StartRecording(message.call, config)
-            if not isinstance(message, Hello):
-                supervisor.submit(message)
+            _pass_on(message, channel, supervisor)
+            # A password may be in it, and the next message may be hours away.
+            del message
     except PeerDied:
         pass
     except ChannelError as error:
@@ -96,6 +90,18 @@ def _read(
         _discard(fd)
     finally:
         supervisor.submit(ControllerGone())
+
+
+def _pass_on(message: Message, channel: Channel[Message], supervisor: Supervisor) -> None:
+    if isinstance(message, StartRecording):
+        if _asks_a_person(message.config):
+            channel.send_quietly(_nobody_to_ask(message.call))
+            return
+        # A treatment must not wait for a name: the next free one is taken and reported.
+        config = {"next_free_name": True, **message.config}
+        message = StartRecording(message.call, config)
+    if not isinstance(message, Hello):
+        supervisor.submit(message)
 
 
 def _asks_a_person(config: dict[str, Any]) -> bool:

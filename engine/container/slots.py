@@ -282,9 +282,11 @@ def _hpke_info(slot: Slot, core: bytes) -> bytes:
 
 
 def _check_label(label: str) -> None:
-    if len(label.encode()) > LABEL_BYTES or "\0" in label:
+    # A name given in another encoding has characters that UTF-8 has not; "?" stands for them here.
+    size = len(label.encode(errors="replace"))
+    if size > LABEL_BYTES or "\0" in label or label.encode(errors="ignore").decode() != label:
         raise ConfigError(
-            f"A key label of {len(label.encode())} bytes does not fit.",
+            f"A key label of {size} bytes does not fit.",
             hint=f"Use at most {LABEL_BYTES} bytes of UTF-8 without NUL.",
         )
 
