@@ -4,7 +4,7 @@ A simulated camera behind the real VmbC delivers 1920x1200 BGR8 (6.9 MB) at 30 f
 the capture process's own sink and ring; a reader gives the slots back, as the encoder would. Once
 alone, once with a recording of the same size beside it, whose encoder wants the processor too.
 
-Before that the same bytes are only copied, at the same rate: where that takes long now and then, the
+Before that the same bytes are only copied at that rate: where this takes long now and then, the
 machine is too busy for the clock to say anything, and the processor's time is judged alone.
 
     python -m benchmarks.camera_callback --seconds 20
