@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import time
@@ -25,7 +24,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL a
 FPS = 30
 SOME = 10  # frames that take less than a fragment
 TICKS_PER_S = 90_000
-KILL, STOP, CONTINUE = signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT
+if sys.platform != "win32":
+    KILL, STOP, CONTINUE = signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +330,8 @@ def test_a_file_that_takes_no_more(engine: Serving, key_file: Path) -> None:
     """A limit that hits in mid recording: what was durable is kept, every other frame is named."""
     path = engine.start()
     engine.wait_written(SOME)
+    import resource  # not on Windows
+
     size = path.with_name(path.name + ".open").stat().st_size + 40_000
     resource.prlimit(engine.pid("encoder"), resource.RLIMIT_FSIZE, (size, size))
     engine.wait_event("disk_failed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -369,8 +368,11 @@ def test_a_full_disk_seals_and_names_the_rest(
     assert not reserve_path(base).exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits")
 def test_a_file_that_takes_no_more_is_left_to_recovery(base: Path, keys: Keys) -> None:
     """RLIMIT_FSIZE: nothing is sealed, the part stays open; recovery agrees with the reports."""
+    import resource
+
     with writing() as (thread, account):
         thread.create(plan(base, keys))
         thread.write(piece(0))
