@@ -256,6 +256,7 @@ def evaluate(wish: Wish, watch: Watch, verified: dict[str, Any]) -> dict[str, An
         "measured_s": duration_s,
         "warm_up_s": warm_up,
         "light_off_s": light_off_s(samples),
+        "status_gap_s": max((one["status_gap_s"] for one in samples), default=0.0),
         "events": [event for event in watch.events if event["kind"] not in kinds][:100],
         "processes": measured,
         "findings": [{**asdict(finding), "text": str(finding)} for finding in findings],

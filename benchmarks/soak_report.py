@@ -57,42 +57,43 @@ def _failed(found: dict[str, Any]) -> list[str]:
 
 
 def _balance(found: dict[str, Any]) -> str:
-    result, verified, about = found["result"], found["verify"], found["machine"]
+    result = found["result"]
     if result is None:
         return "There is no balance sheet."
+    account, facts = _account(result, found), _facts(result, found)
+    width = max(map(len, account)) + 4
+    lines = [left.ljust(width) + right for left, right in zip(account, facts, strict=True)]
+    return "\n".join(lines + found["unsound"])
+
+
+def _account(result: dict[str, Any], found: dict[str, Any]) -> list[str]:
     lost = ", ".join(f"{name} {count}" for name, count in result["lost"].items()) or "none"
     unaccounted = result["frames_offered"] - result["frames_written"] - sum(result["lost"].values())
-    latency = result["latency_s"] or {"p50": 0, "p99": 0}
-    encoder, size_mb = result["encoder"], result["size_bytes"] / 1e6
-    rows = [
-        (
-            f"offered     {result['frames_offered']:>8}",
-            f"encoder  {encoder['name']}, {encoder['encode_ms']} ms a frame, "
-            f"conversion {encoder['convert_ms']} ms",
-        ),
-        (
-            f"written     {result['frames_written']:>8}",
-            f"durable  {latency['p50']:.2f} s after arrival (median), {latency['p99']:.2f} s (p99)",
-        ),
-        (f"lost        {lost:>8}", f"gaps     {result['gaps']}"),
-        (
-            f"unaccounted {unaccounted:>8}",
-            f"file     {size_mb:.1f} MB, {result['duration_s']:.1f} s, {result['state']}",
-        ),
-        (
-            f"light off   {found['light_off_s']:>6} s",
-            f"verify   {verified.get('state')}, {verified.get('frames')} frames, "
-            f"balanced: {verified.get('balanced')}, took {verified['took_s']} s",
-        ),
-        (
-            "",
-            f"machine  {about['cpu']}, {about['cores']} cores, {about['system']}, "
-            f"Python {about['python']}, {about['date']}",
-        ),
+    return [
+        f"offered     {result['frames_offered']:>8}",
+        f"written     {result['frames_written']:>8}",
+        f"lost        {lost:>8}",
+        f"unaccounted {unaccounted:>8}",
+        f"light off   {found['light_off_s']:>6} s",
+        f"status gap  {found['status_gap_s']:>6.2f} s",
     ]
-    width = max(len(left) for left, _ in rows) + 4
-    lines = [left.ljust(width) + right for left, right in rows] + found["unsound"]
-    return "\n".join(lines)
+
+
+def _facts(result: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    verified, about, encoder = found["verify"], found["machine"], result["encoder"]
+    latency = result["latency_s"] or {"p50": 0, "p99": 0}
+    return [
+        f"encoder  {encoder['name']}, {encoder['encode_ms']} ms a frame, "
+        f"conversion {encoder['convert_ms']} ms",
+        f"durable  {latency['p50']:.2f} s after arrival (median), {latency['p99']:.2f} s (p99)",
+        f"file     {result['size_bytes'] / 1e6:.1f} MB, {result['duration_s']:.1f} s, "
+        f"{result['state']}, {result['gaps']} gaps without ids",
+        f"verify   {verified.get('state')}, {verified.get('frames')} frames, "
+        f"balanced: {verified.get('balanced')}, took {verified['took_s']} s",
+        f"engine   {len(found['events'])} events",
+        f"machine  {about['cpu']}, {about['cores']} cores, {about['system']}, "
+        f"Python {about['python']}, {about['date']}",
+    ]
 
 
 def _judgement(found: dict[str, Any]) -> str:
