@@ -29,7 +29,7 @@ from ipc.errors import Corrupt, Truncated, Unbalanced, WrongKey
 if TYPE_CHECKING:
     from engine.reading.pictures import PictureCheck
 
-__all__ = ["Barcodes", "PartResult", "VerifyReport", "verify"]
+__all__ = ["Barcodes", "Fingerprint", "PartResult", "VerifyReport", "verify"]
 
 _WORST_LAST: Final = ("sealed", "recovered", "incomplete", "corrupt", "wrong-key")
 _EXIT_CODES: Final = {
@@ -46,6 +46,29 @@ Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells a part from any other state of itself: what the audit has on record of it.
+
+    Attributes:
+        generation: Of its authenticated header.
+        chunk_count: Of that header.
+        commitment: Key commitment of its payload; empty if it has none yet.
+        header_mac: 32 bytes.
+    """
+
+    generation: int
+    chunk_count: int
+    commitment: bytes
+    header_mac: bytes
+
+    @classmethod
+    def of(cls, part: PartReader) -> Fingerprint:
+        """The fingerprint of an opened part."""
+        header = part.header
+        return cls(header.generation, header.chunk_count, part.commitment, header.mac)
+
+
+@dataclass(frozen=True, slots=True)
 class PartResult:
     """What was found in one part.
 
@@ -54,12 +77,16 @@ class PartResult:
         index: Which part it is.
         state: ``sealed``, ``recovered``, ``incomplete``, ``corrupt`` or ``wrong-key``.
         frames: Frames in it; of a corrupt one, in its intact prefix.
+        fingerprint: None if its header does not open.
+        audit_head: Where the catalog's audit ended when it was sealed; empty if that is not known.
     """
 
     path: Path
     index: int
     state: str
     frames: int
+    fingerprint: Fingerprint | None = None
+    audit_head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +114,8 @@ class VerifyReport:
         notes: A sentence for what is worth knowing and harms nothing.
         decoded: Frames that decoded; None if that was not asked for.
         barcodes: None if that was not asked for, or the source has none.
+        recording_id: 16 bytes; None if no part opens.
+        whole: All parts were looked at, not one alone.
     """
 
     state: str
@@ -100,6 +129,8 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
     decoded: int | None = None
     barcodes: Barcodes | None = None
+    recording_id: bytes | None = None
+    whole: bool = True
 
     @property
     def exit_code(self) -> int:
@@ -222,6 +253,7 @@ class _Run:
     def take(self, path: Path, progress: Progress) -> None:
         """Verify one part."""
         state, frames, index = "wrong-key", 0, index_of(path)
+        fingerprint, head = None, ""
         try:
             part = self._open(path, progress)
         except WrongKey as error:
@@ -231,9 +263,10 @@ class _Run:
             self._found.damage.append(f"{path.name}: {error.message}")
         else:
             with closing(part):
-                index = part.part_index
+                index, fingerprint = part.part_index, Fingerprint.of(part)
+                head = "" if part.seal is None else part.seal.audit_head
                 state, frames = self._read(part, progress)
-        self._found.results.append(PartResult(path, index, state, frames))
+        self._found.results.append(PartResult(path, index, state, frames, fingerprint, head))
         progress(1.0)
 
     def _open(self, path: Path, progress: Progress) -> PartReader:
@@ -327,6 +360,8 @@ class _Run:
             notes=_bounded(found.notes),
             decoded=None if pictures is None else pictures.decoded,
             barcodes=_barcodes(pictures),
+            recording_id=found.recording_id,
+            whole=self._whole,
         )
 
 

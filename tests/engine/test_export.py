@@ -15,13 +15,13 @@ import av
 import numpy as np
 import pytest
 
-import engine.reading.export as exporting
 from engine import barcode
 from engine.container import recovery
 from engine.container.payload import offset_of_chunk
 from engine.container.reader import RecordingReader
 from engine.container.recipients import KeyFileSecret
 from engine.container.tables import FragmentTable
+from engine.reading import copying, outputs
 from engine.reading.export import export
 from ipc.errors import ConfigError, Corrupt, DiskError, WrongKey
 from tests.engine.recordings import FIRST_ID, NOISY, PERIOD, Studio, flip, gap, picture
@@ -45,6 +45,11 @@ def _decoded(source: Any) -> list[tuple[int | None, Fraction, bytes]]:
             (frame.pts, frame.time_base, frame.to_ndarray().tobytes())
             for frame in container.decode(video=0)
         ]
+
+
+def _only_named_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system whose files all have names."""
+    monkeypatch.setattr(outputs, "_without_name", lambda _folder: -1)
 
 
 def _boxes(path: Path) -> list[bytes]:
@@ -158,9 +163,16 @@ def test_parts_of_different_size_are_not_joined(studio: Studio, out: Path) -> No
             assert container.streams.video[0].width == width
 
 
-def test_owner_alone_and_nothing_else(studio: Studio, out: Path) -> None:
-    """Only the owner may read the export, also while it grows, and no other file appears."""
+@pytest.mark.parametrize("is_named", [False, True])
+def test_owner_alone_and_nothing_else(
+    studio: Studio, out: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    """Only the owner may read the export, and it has no name, or a hidden one, while it grows."""
     studio.part(0, range(24))
+    if is_named:
+        _only_named_files(monkeypatch)
+    elif sys.platform != "linux":
+        pytest.skip("files without a name are Linux's")
     seen: list[tuple[str, int]] = []
 
     def look(_share: float) -> None:
@@ -171,16 +183,21 @@ def test_owner_alone_and_nothing_else(studio: Studio, out: Path) -> None:
         export(studio.base, out, studio.secret, progress=look)
     finally:
         os.umask(previous)
-    assert {mode for _, mode in seen} == {0o600}
-    assert len({name for name, _ in seen}) == 1
+    assert {mode for _, mode in seen} == ({0o600} if is_named else set())
+    assert len({name for name, _ in seen}) == is_named
     assert out.name not in {name for name, _ in seen}
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
-def test_existing_output_is_refused(studio: Studio, out: Path) -> None:
+@pytest.mark.parametrize("is_named", [False, True])
+def test_existing_output_is_refused(
+    studio: Studio, out: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
     """An existing file is not touched without force, and replaced with it."""
     studio.part(0, range(8))
+    if is_named:
+        _only_named_files(monkeypatch)
     out.write_bytes(b"precious")
     with pytest.raises(ConfigError) as caught:
         export(studio.base, out, studio.secret)
@@ -188,6 +205,7 @@ def test_existing_output_is_refused(studio: Studio, out: Path) -> None:
     assert out.read_bytes() == b"precious"
     export(studio.base, out, studio.secret, force=True)
     assert len(_decoded(str(out))) == 8
+    assert list(out.parent.iterdir()) == [out]
 
 
 def test_output_that_appears_meanwhile_is_not_replaced(studio: Studio, out: Path) -> None:
@@ -267,9 +285,14 @@ def test_nothing_to_export(studio: Studio, out: Path) -> None:
     assert list(out.parent.iterdir()) == []
 
 
-def test_interruption_leaves_nothing(studio: Studio, out: Path) -> None:
+@pytest.mark.parametrize("is_named", [False, True])
+def test_interruption_leaves_nothing(
+    studio: Studio, out: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
     """Ctrl-C during an export leaves no plaintext behind."""
     studio.part(0, range(24))
+    if is_named:
+        _only_named_files(monkeypatch)
 
     def interrupt(_share: float) -> None:
         raise KeyboardInterrupt
@@ -284,14 +307,13 @@ def test_output_that_lost_its_end_is_refused(
 ) -> None:
     """A write that failed unseen while FFmpeg closed the file is found before the name is given."""
     studio.part(0, range(8))
-    write = exporting._write
+    write = copying.Copy._write
 
-    def write_and_lose(path: Path, *rest: Any) -> Any:
-        copied = write(path, *rest)
+    def write_and_lose(copy: copying.Copy, path: Path, *rest: Any) -> None:
+        write(copy, path, *rest)
         os.truncate(path, path.stat().st_size - 1)
-        return copied
 
-    monkeypatch.setattr(exporting, "_write", write_and_lose)
+    monkeypatch.setattr(copying.Copy, "_write", write_and_lose)
     with pytest.raises(DiskError):
         export(studio.base, out, studio.secret)
     assert list(out.parent.iterdir()) == []
