@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from engine.container.examine import PartState, examine, seal_of
 from engine.container.header import HEADER_BYTES, Header, OpenedHeader, State, open_header
 from engine.container.payload import CHUNK, PAYLOAD_OFFSET, PREAMBLE, commitment_of
-from engine.container.plaintext import Progress
+from engine.container.plaintext import Plaintext, Progress
 from engine.container.recipients import DataKeySecret, Secret
 from engine.container.tables import (
     FragmentTable,
@@ -189,18 +189,13 @@ class PartReader(io.RawIOBase):
 
     def read_into(self, view: memoryview, offset: int) -> int:
         """Fill a buffer from a place on, wherever the next ``read`` starts."""
-        if self.closed:
-            raise ValueError("the part is closed")
-        text = self._found.text
-        if text is None or offset >= self.size:
-            return 0
-        return text.read_into(view[: self.size - offset], offset)
+        text = self._text_from(offset)
+        return 0 if text is None else text.read_into(view[: self.size - offset], offset)
 
     def read_at(self, size_bytes: int, offset: int) -> bytes:
         """Bytes at a place; fewer where the part ends."""
-        data = bytearray(max(0, min(size_bytes, self.size - offset)))
-        self.read_into(memoryview(data), offset)
-        return bytes(data)
+        text = self._text_from(offset)
+        return b"" if text is None else text.read(min(size_bytes, self.size - offset), offset)
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -346,6 +341,12 @@ class PartReader(io.RawIOBase):
         return DataKeySecret(self._opened.dek)
 
     # --- within -------------------------------------------------------------------------------
+
+    def _text_from(self, offset: int) -> Plaintext | None:
+        """The plaintext; None if nothing of it lies behind a place."""
+        if self.closed:
+            raise ValueError("the part is closed")
+        return self._found.text if offset < self.size else None
 
     def _content_end(self) -> int:
         """Where fragments end: at the seal, or at the end of the last whole unit."""

@@ -200,6 +200,7 @@ class PartFile:
                 # Both names of one file are what a rename by link and unlink leaves when killed.
                 if not os.path.samefile(self.open_path, self.path):
                     raise
+                osdep.sync_directory(self.path.parent)  # the other name may not be durable yet
                 return os.unlink(self.open_path)
             except PermissionError:
                 # Windows: a virus scanner or a reader still has it open. Elsewhere this is final.

@@ -50,6 +50,7 @@ class Plaintext:
         self._final_bytes = final_bytes
         self._kept: OrderedDict[int, bytes] = OrderedDict()
         self._next = 0
+        self._in_a_row = 0
 
     def read(self, size_bytes: int, offset: int) -> bytes:
         """Bytes at a place; fewer where the plaintext ends.
@@ -59,6 +60,9 @@ class Plaintext:
             DiskError: the disk does not give it back.
         """
         size_bytes = max(0, min(size_bytes, self.size_bytes - offset))
+        k, within = divmod(offset, CHUNK)
+        if 0 < size_bytes <= CHUNK - within:  # what tables and box headers are read by
+            return self._chunk(k)[within : within + size_bytes]
         data = bytearray(size_bytes)
         self.read_into(memoryview(data), offset)
         return bytes(data)
@@ -117,8 +121,10 @@ class Plaintext:
         if kept is not None:
             self._kept.move_to_end(k)
             return kept
-        ahead = _AHEAD_CHUNKS if k == self._next else 1
-        stored, batch = self._load(k, ahead)
+        # Two in a row: the first chunk of a fragment often follows the last one that was looked at
+        # of the fragment before, and only its first chunk is wanted.
+        self._in_a_row = self._in_a_row + 1 if k == self._next else 0
+        stored, batch = self._load(k, _AHEAD_CHUNKS if self._in_a_row > 1 else 1)
         for i in range(batch):
             try:
                 self._kept[k + i] = self._open(stored, i, k + i)

@@ -8,7 +8,7 @@ finished one has nothing left to do.
     state 0, whole seal     -> both headers say sealed, renamed
     state 0                 -> both headers say recovered, cut, renamed
     state 2, longer file    -> a recovery that was killed: cut, renamed
-    state 1                 -> renamed
+    state 1                 -> renamed; a second header copy that the seal did not reach is written
 
 Source: FORMAT.md, "Recovery" and "Decisions".
 """
@@ -42,12 +42,14 @@ from engine.container.payload import (
 )
 from engine.container.recipients import DataKeySecret, Secret
 from engine.container.tables import FragmentTable
-from ipc.errors import ConfigError, Corrupt, DiskError, SealrecError
+from ipc.errors import ConfigError, Corrupt, DiskError, SealrecError, WrongKey
 
 __all__ = ["PartReport", "recover", "recover_part"]
 
 _OPEN_SUFFIX: Final = ".open"
-_MAC_BYTES: Final = 32
+_COUNTS: Final = slice(4040, 4064)
+_MAC: Final = slice(4064, HEADER_BYTES)
+"""State, seal chunk and counts of a header, and what is written last; FORMAT.md, "Header"."""
 _FIRST_CHUNK_AT: Final = PAYLOAD_OFFSET + PREAMBLE
 
 ReportState = Literal["sealed", "recovered", "deleted", "failed"]
@@ -72,6 +74,7 @@ class PartReport:
         lost_pts: Duration of the fragment that was cut off, 90 kHz, as far as its own table
             reached the disk; 0 if it did not.
         header: The header now in force, for the audit row; None like ``part_index``.
+        commitment: Key commitment of its payload, for the same; empty without one.
         error: Why nothing could be done (in use, wrong key, corrupt, disk), or why a closed part is
             still called ``.open``.
     """
@@ -88,6 +91,7 @@ class PartReport:
     lost_bytes: int = 0
     lost_pts: int = 0
     header: Header | None = None
+    commitment: bytes = b""
     error: SealrecError | None = None
     _secret: DataKeySecret | None = field(default=None, repr=False)
 
@@ -176,8 +180,9 @@ def _recover_locked(file: PartFile, secret: Secret) -> PartReport:
     copies = [file.read(HEADER_BYTES, at) for at in (0, HEADER_BYTES)]
     try:
         opened = open_header(copies[0], copies[1], secret)
-    except Corrupt:
-        if not _never_began(file, copies):
+    except (Corrupt, WrongKey) as error:
+        complete = any(any(raw[_MAC]) for raw in copies)
+        if not _never_began(file, copies) or (isinstance(error, WrongKey) and complete):
             raise
         return _delete(file, None)
     header = opened.header
@@ -189,7 +194,7 @@ def _recover_locked(file: PartFile, secret: Secret) -> PartReport:
         case State.RECOVERED:
             report = _finish_recovery(file, opened)
         case State.SEALED:
-            report = _summary(file, opened)
+            report = _finish_seal(file, opened)
     file.drop_reserve()
     path = file.publish()
     taken = ConfigError(f"{file.path} exists; {path.name} is whole and waits for that name.")
@@ -210,17 +215,29 @@ def _close_open(file: PartFile, opened: OpenedHeader) -> PartReport:
     return replace(report, header=copies.header, lost_bytes=lost_bytes)
 
 
+def _finish_seal(file: PartFile, opened: OpenedHeader) -> PartReport:
+    """State 1: the seal stands. The power may have failed before its second header copy did."""
+    report = _summary(file, opened)
+    return replace(report, header=_completed(file, opened, State.SEALED))
+
+
 def _finish_recovery(file: PartFile, opened: OpenedHeader) -> PartReport:
     """State 2: do what a killed recovery left to do."""
     header = opened.header
     if chunks_in_file(file.size_bytes)[0] < header.chunk_count:
         raise Corrupt(f"{file.open_path} is shorter than it was when it was recovered.")
+    newest = _completed(file, opened, State.RECOVERED)
+    lost_bytes = _cut(file, header.chunk_count)
+    return replace(_summary(file, opened), header=newest, lost_bytes=lost_bytes)
+
+
+def _completed(file: PartFile, opened: OpenedHeader, state: State) -> Header:
+    """Let the other copy say the same if it is damaged or out of date; the header then in force."""
     copies = HeaderCopies(file, opened)
     other = _other_copy(file, opened)
-    if other is None or other.state is not State.RECOVERED:
+    if other is None or other.state is not state:
         copies.write_again()
-    lost_bytes = _cut(file, header.chunk_count)
-    return replace(_summary(file, opened), header=copies.header, lost_bytes=lost_bytes)
+    return copies.header
 
 
 def _summary(file: PartFile, opened: OpenedHeader) -> PartReport:
@@ -245,6 +262,7 @@ def _summary(file: PartFile, opened: OpenedHeader) -> PartReport:
             kept_pts=part.end_pts,
             lost_pts=0 if cut is None else cut.duration or 0,
             header=part.header,
+            commitment=part.commitment,
             _secret=secret,
         )
 
@@ -284,17 +302,24 @@ def _lacks_preamble(file: PartFile, opened: OpenedHeader) -> bool:
 def _never_began(file: PartFile, copies: list[bytes]) -> bool:
     """Whether a file without a header that opens is what a writer leaves in its first moments.
 
-    Such a file ends before its first chunk, and each of its header copies is missing, cut, or not
-    wholly written: its magic or its MAC are still zeros. Everything else is somebody's file, or
-    damage that is to be looked at.
+    Such a file ends before its first chunk, and what there is of its header copies are bytes of one
+    and the same header, which counts nothing yet; bytes that did not reach the disk are zeros.
+    Everything else is somebody's file, or damage that is to be looked at.
     """
-    return file.size_bytes <= _FIRST_CHUNK_AT and all(_is_unwritten(raw) for raw in copies)
+    if file.size_bytes > _FIRST_CHUNK_AT:
+        return False
+    one, other = (raw.ljust(HEADER_BYTES, b"\0") for raw in copies)
+    return (
+        _remains_of(one, other)
+        and _remains_of(one[: len(MAGIC)], MAGIC)
+        and _remains_of(other[: len(MAGIC)], MAGIC)
+        and not any(one[_COUNTS] + other[_COUNTS])
+    )
 
 
-def _is_unwritten(raw: bytes) -> bool:
-    start = raw[: len(MAGIC)].rstrip(b"\0")
-    whole = len(raw) == HEADER_BYTES and start == MAGIC and any(raw[-_MAC_BYTES:])
-    return MAGIC.startswith(start) and not whole
+def _remains_of(torn: bytes, whole: bytes) -> bool:
+    """Whether two pieces differ only where one of them is zero."""
+    return all(a == b or not a or not b for a, b in zip(torn, whole, strict=True))
 
 
 def _delete(file: PartFile, header: Header | None) -> PartReport:

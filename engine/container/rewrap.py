@@ -222,14 +222,18 @@ def _is_named(fd: int, path: Path) -> bool:
 
 
 def _open_all(files: Sequence[tuple[Path, int]], secret: Secret) -> list[_LockedPart]:
-    """Open every part; the data key from one part opens those that lack this secret's slot."""
+    """Open every part; the data key from one part opens those that lack this secret's slot.
+
+    A part that was half changed when the power failed may lack it and yet name it, in a torn copy:
+    Corrupt by the rules of reading. Whether it is, the data key shows.
+    """
     opened: dict[Path, _LockedPart] = {}
-    refusal = WrongKey("There is no part to open.")
+    refusal: WrongKey | Corrupt = WrongKey("There is no part to open.")
     for path, fd in files:
         try:
             opened[path] = _open_one(path, fd, secret)
-        except WrongKey as error:
-            refusal = error
+        except (WrongKey, Corrupt) as error:
+            refusal = refusal if isinstance(refusal, Corrupt) else error
     if not opened:
         raise refusal
     known = DataKeySecret(next(iter(opened.values())).opened.dek)

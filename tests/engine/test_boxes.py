@@ -159,6 +159,15 @@ def test_an_event_message_of_another_kind_is_refused(change: object) -> None:
         parse_event(change(raw))
 
 
+def test_a_box_that_runs_past_the_end_is_refused() -> None:
+    """After the whole ones before it; no byte beyond the data is taken for content."""
+    whole = struct.pack(">I4s", 12, b"free") + bytes(4)
+    found = iterate_boxes(whole + struct.pack(">I4s", 13, b"mdat") + bytes(4))
+    assert next(found).kind == b"free"
+    with pytest.raises(Corrupt, match="at byte 12 runs past the end"):
+        next(found)
+
+
 def test_what_a_caller_hands_in_is_checked() -> None:
     """Boxes of other kinds, more of them, or cut ones are a caller's error."""
     free = free_box(8)
