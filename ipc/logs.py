@@ -7,20 +7,19 @@ pictures do not come here: callers log names, counts and codes.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import sys
 import threading
+import traceback
+from datetime import UTC, datetime
 from typing import Any, TextIO
-
-import structlog
 
 __all__ = ["configure", "flush", "logger", "secure_standard_streams"]
 
 QUEUE_LINES = 1000
 STDERR = 2
-
-logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class _LossyLines:
@@ -32,13 +31,12 @@ class _LossyLines:
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
 
-    def _put(self, line: str) -> None:
+    def put(self, line: str) -> None:
+        """Queue a line, or drop it."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:
             self._dropped += 1
-
-    msg = debug = info = warning = error = critical = exception = log = fatal = _put
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the lines so far are written."""
@@ -64,6 +62,45 @@ class _LossyLines:
                 return  # stderr is closed: the recording goes on without a log
 
 
+class _Logger:
+    """What happened, and fields that JSON has a form for; nothing until `configure`.
+
+    Its own few lines, because a logging library costs every process of a recording a tenth of a
+    second and several megabytes at its start.
+    """
+
+    def __init__(self) -> None:
+        self.sink: _LossyLines | None = None
+        self.origin: dict[str, Any] = {}
+        self.quiet = False
+
+    def info(self, event: str, **fields: Any) -> None:
+        """What is good to know afterwards."""
+        self._entry("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """What somebody should look at."""
+        self._entry("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """What went wrong."""
+        self._entry("error", event, fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """What went wrong, with the traceback of the exception that is handled."""
+        self._entry("error", event, {**fields, "exception": traceback.format_exc().rstrip()})
+
+    def _entry(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        if self.sink is None or (self.quiet and level != "error"):
+            return
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        entry = {**self.origin, **fields, "event": event, "level": level, "timestamp": now}
+        self.sink.put(json.dumps(entry, default=_name_only))
+
+
+logger = _Logger()
+
+
 def configure(process: str, *, quiet: bool = False) -> None:
     """Send this process's logs to stderr as JSON lines marked with its name.
 
@@ -71,20 +108,9 @@ def configure(process: str, *, quiet: bool = False) -> None:
         process: capture, encoder or engine.
         quiet: Errors only, for a command that shows the rest to a person itself.
     """
-    sink = _LossyLines()
-    origin = {"process": process, "pid": os.getpid()}
-    structlog.configure(
-        processors=[
-            lambda _logger, _method, entry: {**origin, **entry},
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=_name_only),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(40 if quiet else 20),
-        logger_factory=lambda *_: sink,
-        cache_logger_on_first_use=False,
-    )
+    logger.sink = _LossyLines()
+    logger.origin = {"process": process, "pid": os.getpid()}
+    logger.quiet = quiet
 
 
 def flush(timeout_s: float) -> bool:
@@ -92,8 +118,7 @@ def flush(timeout_s: float) -> bool:
 
     For the end of a process: what it logged last says why it ended.
     """
-    sink = structlog.get_config()["logger_factory"]()
-    return sink.flush(timeout_s) if isinstance(sink, _LossyLines) else True
+    return logger.sink is None or logger.sink.flush(timeout_s)
 
 
 def secure_standard_streams() -> None:

@@ -11,14 +11,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from ipc.camera_control import CameraChanges, CameraState
 from ipc.frame import Loss, LossClass
 
 __all__ = [
     "PROTOCOL_MAJOR",
     "PROTOCOL_MINOR",
+    "AskCamera",
     "BeginStream",
+    "CameraRefused",
     "CameraRow",
+    "CameraTold",
     "CamerasListed",
+    "CloseCamera",
     "Control",
     "Delivery",
     "EncoderStatus",
@@ -34,31 +39,50 @@ __all__ = [
     "FromCapture",
     "FromController",
     "FromEncoder",
+    "FromStill",
+    "GetCamera",
     "GetStatus",
     "Hello",
     "ListCameras",
     "LossRow",
+    "Mark",
     "Message",
     "NoteEvent",
+    "ObserveRing",
+    "OpenCamera",
     "OpenPart",
     "OpenSource",
     "PartFailed",
     "PartNeeded",
     "PartOpened",
     "PartSealed",
+    "Pause",
+    "PausePlaced",
+    "RecordingBegan",
+    "RecordingEnded",
     "Reply",
+    "Resume",
+    "SaveStill",
+    "SealStill",
+    "SetCamera",
+    "SetPaused",
     "Shutdown",
     "SourceHeard",
     "SourceOpened",
     "SourceSilent",
+    "StandBy",
+    "StandingBy",
     "StartRecording",
     "Status",
+    "StillRefused",
+    "StillSealed",
     "StopRecording",
     "StreamEnded",
     "ToCameras",
     "ToCapture",
     "ToController",
     "ToEncoder",
+    "ToStill",
     "Trigger",
     "WorkerStatus",
 ]
@@ -160,10 +184,73 @@ class StopRecording(Message, frozen=True, tag="stop"):
     call: Count
 
 
+class OpenCamera(Message, frozen=True, tag="open"):
+    """Open the camera and stream, without recording; answered when frames can be recorded."""
+
+    call: Count
+    config: dict[str, Any] = {}
+
+
+class CloseCamera(Message, frozen=True, tag="close"):
+    """Seal what is being recorded and close the camera; answered when its process has left."""
+
+    call: Count
+
+
+class Pause(Message, frozen=True, tag="pause"):
+    """Write no frames until ``resume``; each is named as ``paused``."""
+
+    call: Count
+
+
+class Resume(Message, frozen=True, tag="resume"):
+    """Write frames again."""
+
+    call: Count
+
+
+class Mark(Message, frozen=True, tag="mark"):
+    """Write something that happened (laser on, a protocol's step) into the file, with its time."""
+
+    call: Count
+    kind: Text
+    text: Text = ""
+
+
 class Trigger(Message, frozen=True, tag="trigger"):
     """Let a camera that waits for software triggers take one frame; answered when it was asked."""
 
     call: Count
+
+
+class GetCamera(Message, frozen=True, tag="get_camera"):
+    """Ask for the settings of the open camera, as read back."""
+
+    call: Count
+
+
+class SetCamera(Message, frozen=True, tag="set_camera"):
+    """Change settings of the open camera (camera_control.py); answered with what is set then."""
+
+    call: Count
+    changes: dict[str, Any]
+
+
+class ObserveRing(Message, frozen=True, tag="observe"):
+    """Ask for the frame ring's memory, to look at (handover.py)."""
+
+    call: Count
+
+
+class SaveStill(Message, frozen=True, tag="save_still"):
+    """Seal the newest frame as a recording of its own; answered when it is durable."""
+
+    call: Count
+    config: dict[str, Any]
+
+    def __repr__(self) -> str:
+        # The configuration may carry a password.
+        return f"SaveStill(call={self.call})"
 
 
 class GetStatus(Message, frozen=True, tag="get_status"):
@@ -231,6 +318,13 @@ class FireTrigger(Message, frozen=True, tag="fire_trigger"):
     """Give the source one software trigger; nothing happens if it takes none."""
 
 
+class AskCamera(Message, frozen=True, tag="ask_camera"):
+    """Change the camera's settings, if any are given, and tell what they are."""
+
+    call: Count
+    changes: CameraChanges | None = None
+
+
 # --- capture -> engine -----------------------------------------------------------------------
 
 
@@ -266,6 +360,23 @@ class SourceHeard(Message, frozen=True, tag="source_heard"):
     """Frames come: the first of a stream, or the first after a silence."""
 
 
+class CameraTold(Message, frozen=True, tag="camera_told"):
+    """What is set now; ``rate_hz`` is the rate at which frames are to be expected."""
+
+    call: Count
+    state: CameraState
+    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=100_000)]
+
+
+class CameraRefused(Message, frozen=True, tag="camera_refused"):
+    """The camera cannot do what was asked."""
+
+    call: Count
+    code: Text
+    message: Text
+    hint: Text = ""
+
+
 class StreamEnded(Message, frozen=True, tag="stream_ended"):
     """No more frames from this source; the ring's cursors say how many there were."""
 
@@ -288,6 +399,18 @@ class WorkerStatus(Message, frozen=True, tag="worker_status"):
 # --- engine -> encoder -----------------------------------------------------------------------
 
 
+class StandBy(Message, frozen=True, tag="stand_by"):
+    """Read the ring and record nothing, but keep the newest frames in it.
+
+    Attributes:
+        hold_s: How long a frame is kept from its arrival on.
+        hold_frames: At most so many are kept.
+    """
+
+    hold_s: float
+    hold_frames: Count
+
+
 class OpenPart(Message, frozen=True, tag="open_part"):
     """Open the next part of a recording with a header that the engine has built.
 
@@ -302,6 +425,12 @@ class OpenPart(Message, frozen=True, tag="open_part"):
         epoch_offsets: ``[epoch, offset_ns]``: media time = camera time + offset.
         previous: Ledger snapshot of the parts before this one.
         may_lighten: Whether the encoder may go faster, at the cost of quality, when the ring fills.
+        stand_by: What to do once the recording is over; None: leave.
+        since_ns: The recording begins with the first frame that arrived at this time or later;
+            None: with the next one, or it has begun.
+        live_ns: Frames that arrived before are its pre-roll.
+        pauses: ``[host_ns, paused, since_seq]``: each pause and each end of one, for frames that
+            arrived then or later, but none before ``since_seq``.
     """
 
     index: Count
@@ -315,6 +444,10 @@ class OpenPart(Message, frozen=True, tag="open_part"):
     epoch_offsets: list[tuple[int, int]] = []
     previous: dict[str, Any] = {}
     may_lighten: bool = True
+    stand_by: StandBy | None = None
+    since_ns: int | None = None
+    live_ns: int = 0
+    pauses: list[tuple[int, bool, int]] = []
 
     def __repr__(self) -> str:
         # The data key must not reach a log by way of a message's repr.
@@ -324,23 +457,79 @@ class OpenPart(Message, frozen=True, tag="open_part"):
 class FinishRecording(Message, frozen=True, tag="finish_recording"):
     """Drain the ring up to ``through`` (a cursor), seal the last part, and say so.
 
-    ``gap`` is the time from the last frame to the end, of a camera that did not come back.
+    ``losses_through`` is the same for the loss log. ``gap`` is the time from the last frame to the
+    end, of a camera that did not come back. ``audit_head`` is where the catalog's audit ends, as
+    far as that is known; the seal keeps it.
     """
 
     through: Count
     previous: dict[str, Any] = {}
     gap: LossRow | None = None
+    losses_through: Count | None = None
+    audit_head: Text = ""
 
 
 class NoteEvent(Message, frozen=True, tag="note_event"):
-    """Something to be written into the next fragment's ``events`` (FORMAT.md)."""
+    """Something to be written into the next fragment's ``events`` or ``marks`` (FORMAT.md).
+
+    ``serial`` grows from note to note of a recording. What is durable comes back as the ``notes``
+    of a fragment or a seal; what is not is sent again to a successor.
+    """
 
     host_ns: Count
     kind: Text
     text: Text = ""
+    serial: Count = 0
+    mark: bool = False
+
+
+class SetPaused(Message, frozen=True, tag="set_paused"):
+    """Frames that arrive from ``host_ns`` on are named as ``paused``, or written again."""
+
+    host_ns: Count
+    paused: bool
 
 
 # --- encoder -> engine -----------------------------------------------------------------------
+
+
+class StandingBy(Message, frozen=True, tag="standing_by"):
+    """The encoder reads the ring and records nothing."""
+
+
+class RecordingBegan(Message, frozen=True, tag="recording_began"):
+    """Where in the ring the recording begins.
+
+    Attributes:
+        first_seq: Sequence number of its first frame.
+        lost_before: Frames lost in the ring's loss log before it.
+    """
+
+    first_seq: Count
+    lost_before: Count
+
+
+class PausePlaced(Message, frozen=True, tag="pause_placed"):
+    """Where in the ring a pause, or its end, took effect: a successor must use the same place.
+
+    Attributes:
+        host_ns: Of the order.
+        since_seq: No frame before this one heeds it: those were given out already.
+    """
+
+    host_ns: Count
+    since_seq: Count
+
+
+class RecordingEnded(Message, frozen=True, tag="recording_ended"):
+    """Where in the ring the recording ends: ``through`` and ``lost`` count up to there.
+
+    ``losses_through`` is the same place in the loss log.
+    """
+
+    through: Count
+    lost: Count
+    losses_through: Count
 
 
 class PartOpened(Message, frozen=True, tag="part_opened"):
@@ -375,6 +564,7 @@ class FragmentDurable(Message, frozen=True, tag="fragment_durable"):
         first_host_ns: Arrival of its first frame; None without frames.
         last_host_ns: Arrival of its last frame.
         durable_ns: When it was durable, on the same clock.
+        notes: Highest serial of the notes it holds; 0: none.
     """
 
     part: Count
@@ -388,6 +578,7 @@ class FragmentDurable(Message, frozen=True, tag="fragment_durable"):
     first_host_ns: int | None = None
     last_host_ns: int | None = None
     durable_ns: int = 0
+    notes: Count = 0
 
 
 class FramesLost(Message, frozen=True, tag="frames_lost"):
@@ -418,6 +609,7 @@ class PartSealed(Message, frozen=True, tag="part_sealed"):
     last: bool
     lost: list[LossRow] = []
     totals: dict[str, int] = {}
+    notes: Count = 0
 
 
 class PartFailed(Message, frozen=True, tag="part_failed"):
@@ -443,6 +635,60 @@ class EncoderStatus(Message, frozen=True, tag="encoder_status"):
     convert_ms: float
     speed: Text = ""
     overload: bool = False
+
+
+# --- engine <-> still (workers/still.py) -------------------------------------------------------
+
+
+class SealStill(Message, frozen=True, tag="seal_still"):
+    """Seal one frame as a part of its own.
+
+    Attributes:
+        path: Final name.
+        header: 4096 bytes, state open (FORMAT.md).
+        dek: The data key; exists on this pipe and in locked memory only.
+        seq: The frame; the newest one where that is gone.
+        rate_hz: Nominal frame rate: the frame lasts one period.
+        session, camera, software: The session table's content.
+    """
+
+    call: Count
+    path: str
+    header: bytes
+    dek: bytes
+    seq: Count
+    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=100_000)]
+    session: dict[str, str] = {}
+    camera: dict[str, str] = {}
+    software: str = ""
+
+    def __repr__(self) -> str:
+        # The data key must not reach a log by way of a message's repr.
+        return f"SealStill(call={self.call}, path={self.path!r})"
+
+
+class StillSealed(Message, frozen=True, tag="still_sealed"):
+    """It is durable, under its final name; what tells its part from any other, for the audit."""
+
+    call: Count
+    path: str
+    size_bytes: Count
+    frame_id: int
+    camera_ns: int
+    chunk_count: Count
+    generation: Count
+    header_mac: bytes
+    commitment: bytes
+    end_pts: int
+
+
+class StillRefused(Message, frozen=True, tag="still_refused"):
+    """It could not be made."""
+
+    call: Count
+    code: Text
+    message: Text
+    hint: Text = ""
 
 
 # --- engine <-> cameras (workers/cameras.py) --------------------------------------------------
@@ -485,18 +731,49 @@ class CamerasListed(Message, frozen=True, tag="cameras_listed"):
 
 
 Control = Hello | Failure
-FromController = Hello | StartRecording | StopRecording | GetStatus | Trigger | Shutdown
+FromController = (
+    Hello
+    | OpenCamera
+    | CloseCamera
+    | StartRecording
+    | StopRecording
+    | Pause
+    | Resume
+    | Mark
+    | GetStatus
+    | Trigger
+    | GetCamera
+    | SetCamera
+    | ObserveRing
+    | SaveStill
+    | Shutdown
+)
 ToController = Hello | Failure | Reply | Status | Event
-ToCapture = Hello | OpenSource | BeginStream | FireTrigger | EndStream | Shutdown
+ToCapture = Hello | OpenSource | BeginStream | FireTrigger | AskCamera | EndStream | Shutdown
 FromCapture = (
-    Hello | Failure | SourceOpened | SourceSilent | SourceHeard | StreamEnded | WorkerStatus | Event
+    Hello
+    | Failure
+    | SourceOpened
+    | SourceSilent
+    | SourceHeard
+    | CameraTold
+    | CameraRefused
+    | StreamEnded
+    | WorkerStatus
+    | Event
 )
 ToCameras = Hello | ListCameras | Shutdown
 FromCameras = Hello | Failure | CamerasListed
-ToEncoder = Hello | OpenPart | FinishRecording | NoteEvent | Shutdown
+ToStill = Hello | SealStill | Shutdown
+FromStill = Hello | Failure | StillSealed | StillRefused | WorkerStatus
+ToEncoder = Hello | StandBy | OpenPart | SetPaused | FinishRecording | NoteEvent | Shutdown
 FromEncoder = (
     Hello
     | Failure
+    | StandingBy
+    | RecordingBegan
+    | PausePlaced
+    | RecordingEnded
     | PartOpened
     | EpochMapped
     | FragmentDurable

@@ -28,6 +28,7 @@ if sys.platform == "win32":
 else:
     import ctypes
     import fcntl
+    import pwd
     import resource
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "forbid_core_dumps",
     "forget_cached",
     "is_private",
+    "keep_heap_whole",
     "lock_file",
     "lock_in_memory",
     "memory_fence",
@@ -50,11 +52,15 @@ __all__ = [
     "set_low_priority",
     "sync_data",
     "sync_directory",
+    "trim_heap",
+    "user_name",
     "write_at",
 ]
 
 LOW_PRIORITY_NICE = 5
+LOWEST_NICE = 19
 PR_SET_DUMPABLE = 4  # prctl(2)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 RENAME_NOREPLACE = 1  # renameat2(2)
 AT_FDCWD = -100
 RENAMES_OPEN_FILES = sys.platform != "win32"
@@ -96,7 +102,7 @@ class OwnMemory:
 
 
 def set_low_priority(pid: int) -> None:
-    """Let other processes win over a child that was just started: nice +5.
+    """Let other processes win over a child that was just started: 5 nicer than this process.
 
     Linux applies it to the child's first thread and those it starts later. A child that runs lower
     already stays there; one that is gone again is left to whoever watches it. On Windows the class
@@ -104,8 +110,10 @@ def set_low_priority(pid: int) -> None:
     """
     if sys.platform != "win32":
         with contextlib.suppress(ProcessLookupError):
-            if os.getpriority(os.PRIO_PROCESS, pid) < LOW_PRIORITY_NICE:
-                os.setpriority(os.PRIO_PROCESS, pid, LOW_PRIORITY_NICE)
+            # Relative, as capture has this process's: an engine may be started at any priority.
+            wanted = min(LOWEST_NICE, os.getpriority(os.PRIO_PROCESS, 0) + LOW_PRIORITY_NICE)
+            if os.getpriority(os.PRIO_PROCESS, pid) < wanted:
+                os.setpriority(os.PRIO_PROCESS, pid, wanted)
 
 
 def forbid_core_dumps() -> None:
@@ -124,6 +132,27 @@ def forbid_core_dumps() -> None:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def keep_heap_whole() -> None:
+    """Take blocks of 256 KiB and more from the system, and give them back, one by one: glibc.
+
+    Otherwise it takes them from the heap once the first was freed, and a process that makes blocks
+    of ever another size all day, such as fragments, grows by a hole now and then.
+    """
+    if sys.platform != "win32":
+        option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if option is not None:
+            option(M_MMAP_THRESHOLD, 256 << 10)
+            option(M_TRIM_THRESHOLD, 8 << 20)  # which the first one would leave at as little
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system, where the C library keeps it: glibc, in 1 to 2 ms."""
+    if sys.platform != "win32":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
 
 
 def own_memory() -> OwnMemory:
@@ -147,6 +176,11 @@ def own_memory() -> OwnMemory:
     # The directory's own descriptor is in the list while it is read.
     descriptors = len(os.listdir("/proc/self/fd")) - 1
     return OwnMemory(sizes["Pss"], sizes["Pss_Anon"], descriptors, sizes["Pss_Shmem"])
+
+
+def user_name() -> str:
+    """The account that this process runs under, as the system says; never from the environment."""
+    return _user_name()
 
 
 def lock_file(fd: int) -> bool:
@@ -259,6 +293,9 @@ if sys.platform == "win32":
             return False
         raise ctypes.WinError(code)
 
+    def _user_name() -> str:
+        return os.getlogin()
+
     def _write_some(fd: int, data: memoryview, offset: int) -> int:
         with _position_lock:
             os.lseek(fd, offset, os.SEEK_SET)
@@ -345,6 +382,12 @@ if sys.platform != "win32":
             return False
         return True
 
+    def _user_name() -> str:
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:  # a container's user without an entry
+            return f"uid {os.getuid()}"
+
     def _write_some(fd: int, data: memoryview, offset: int) -> int:
         return os.pwrite(fd, data, offset)
 
@@ -412,4 +455,6 @@ if sys.platform != "win32":
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
             os.rename(source, target)
         else:
+            # Durable in this order: nothing but the new name holds the file once the old one goes.
+            sync_directory(os.path.dirname(os.path.abspath(target)))
             os.unlink(source)

@@ -12,7 +12,7 @@ from typing import Self
 from ipc.errors import WrongState
 from ipc.ring_layout import DEFAULT_ENTRIES, HEADER_PAGE, Geometry
 from ipc.ring_memory import Access, RingHandles, RingMemory, RingStatistics
-from ipc.ring_observer import ObservedFrame, RingObserver
+from ipc.ring_observer import ObservedFrame, ObservedView, RingObserver
 from ipc.ring_reader import RingFrame, RingReader
 from ipc.ring_writer import RingWriter
 from ipc.shared_memory import SharedMemory
@@ -20,6 +20,7 @@ from ipc.wake_event import WakeEvent
 
 __all__ = [
     "ObservedFrame",
+    "ObservedView",
     "Ring",
     "RingFrame",
     "RingHandles",
@@ -58,6 +59,17 @@ class Ring:
     def handles(self) -> RingHandles:
         """What workers inherit and attach to."""
         return self._handles
+
+    def read_only_handle(self) -> int:
+        """A handle of the memory for an observer; the caller's. See `SharedMemory`.
+
+        Raises:
+            WrongState: The ring has no memory, or no longer.
+            MemoryRefused: The system gives no handle.
+        """
+        if self._memory is None:
+            raise WrongState("The frame ring has no memory yet.")
+        return self._shared.read_only_handle()
 
     def allocate(
         self,

@@ -65,7 +65,8 @@ class RingStatistics:
         high_water: Most slots ever occupied (published - released).
         offered: Frames the source offered: published + all logged losses.
         lost: Frames lost before the ring, by class, since the ring was made.
-        losses_waiting: Entries of the loss log that are not durable yet.
+        losses_logged: Entries ever written to the loss log.
+        losses_waiting: Those of them that are not durable yet.
         epoch: Number of the last epoch begun, 0 before the first.
         ended: No more frames will come.
         last_host_ns: Arrival of the last published frame, ``time.perf_counter_ns()``; None before.
@@ -80,6 +81,7 @@ class RingStatistics:
     high_water: int
     offered: int
     lost: dict[LossClass, int]
+    losses_logged: int
     losses_waiting: int
     epoch: int
     ended: bool
@@ -235,6 +237,7 @@ class RingMemory:
             high_water=max(0, min(self.words[HIGH_WATER], self.geometry.slots)),
             offered=published + totals[0],
             lost={loss_class: totals[loss_class] for loss_class in CAPTURE_CLASSES},
+            losses_logged=logged,
             losses_waiting=logged - durable,
             epoch=self.words[EPOCH],
             ended=self.ended is not None,

@@ -80,6 +80,34 @@ class RingReader:
             undo.pop_all()
         return reader
 
+    def skip_before(self, host_ns: int) -> int:
+        """Leave out all frames that arrived before this time; only before ``resume()``.
+
+        They belong to no recording, so nobody has to name them.
+
+        Args:
+            host_ns: ``time.perf_counter_ns()``.
+
+        Returns:
+            Sequence number of the first frame that is not left out.
+
+        Raises:
+            WrongState: This reader has resumed already.
+            ProtocolError: The ring is damaged.
+        """
+        memory = self._memory
+        if self._next >= 0:
+            raise WrongState("This reader of the frame ring has resumed already.")
+        committed, _, published = memory.cursors()
+        first = committed
+        while first < published and self._named(memory, first).host_ns < host_ns:
+            first += 1
+        # Never above released: the cursors' order must hold; resume() moves it if need be.
+        memory.words[RELEASED] = max(first, self._released)
+        self._released = int(memory.words[RELEASED])
+        self._committed = memory.words[COMMITTED] = first
+        return first
+
     def resume(self) -> list[Loss]:
         """Go back to the oldest frame that is not durable and still in the ring.
 
@@ -209,11 +237,14 @@ class RingReader:
         """Place in the loss log after the last entry read, for ``commit_losses``."""
         return self._next_loss
 
-    def read_losses(self) -> list[Loss]:
+    def read_losses(self, through: int | None = None) -> list[Loss]:
         """Take the losses logged since the last call; a new reader starts at the committed ones.
 
         Frames that ``read()`` found overwritten come first; they take no place in the log and are
         covered by ``commit()``.
+
+        Args:
+            through: Take none from this place of the log on; None: all that are there.
 
         Raises:
             ProtocolError: The log is damaged.
@@ -227,9 +258,45 @@ class RingReader:
                 f"{self._losses_committed} durable."
             )
         order_memory()
-        losses += [memory.loss(index).loss for index in range(self._next_loss, logged)]
-        self._next_loss = max(self._next_loss, logged)
+        end = logged if through is None else min(logged, through)
+        losses += [memory.loss(index).loss for index in range(self._next_loss, end)]
+        self._next_loss = max(self._next_loss, end)
         return losses
+
+    def losses_before(self, seq: int) -> int:
+        """Where in the loss log the losses end that go with the frames below ``seq``.
+
+        Whoever takes them with those frames never names one beyond a frame that is not taken yet.
+
+        Args:
+            seq: A frame that is not committed, or that is not there yet.
+
+        Returns:
+            For ``read_losses`` and ``lost_through``; what was read already is never given back.
+
+        Raises:
+            ProtocolError: The ring is damaged.
+
+        Source: RING.md, "Loss log".
+        """
+        memory = self._memory
+        _, logged = memory.losses_logged()
+        order_memory()
+        if seq >= self._load_published(memory):
+            return max(logged, self._next_loss)  # no frame follows, so none of them is beyond one
+        host_ns = self._named(memory, seq).host_ns
+        cursor = self._next_loss
+        while cursor < logged and memory.loss(cursor).loss.last_host_ns <= host_ns:
+            cursor += 1
+        return cursor
+
+    def lost_through(self, cursor: int) -> int:
+        """Frames in all losses below this place of the log, since the ring was made.
+
+        Raises:
+            ProtocolError: It is longer ago than the log reaches back.
+        """
+        return self._memory.totals(cursor)[0]
 
     def commit_losses(self, cursor: int) -> None:
         """Declare all losses before this place of the log durable; their entries may be reused.

@@ -109,6 +109,23 @@ class SharedMemory:
         """Descriptor (Linux) or handle (Windows), valid in children that inherit it."""
         return self._handle
 
+    def read_only_handle(self) -> int:
+        """Another handle of the same memory, which cannot be written through; the caller's.
+
+        It keeps a program from storing by mistake. One of the same user that means harm can get
+        around it, as it could end this process.
+
+        Raises:
+            MemoryRefused: The system gives no handle.
+        """
+        try:
+            return _read_only_handle(self._handle)
+        except OSError as error:
+            raise MemoryRefused(
+                f"The frame ring cannot be opened for reading: {error}.",
+                hint="Close other programs or raise the limit of open files.",
+            ) from error
+
     def size_bytes(self) -> int:
         """Size given by ``allocate``, 0 before it.
 
@@ -212,6 +229,9 @@ if sys.platform == "win32":
             raise ctypes.WinError(ctypes.get_last_error())
         return int(handle)
 
+    def _read_only_handle(handle: int) -> int:
+        return winapi.duplicate_handle(handle, access=winapi.FILE_MAP_READ)
+
     def _memory_size(handle: int) -> int:
         """Committed bytes: the first region of a view of the whole section."""
         address = winapi.kernel32.MapViewOfFile(handle, winapi.FILE_MAP_READ, 0, 0, 0)
@@ -261,7 +281,13 @@ if sys.platform == "win32":
 else:
 
     def _create_memory() -> int:
-        return os.memfd_create("sealrec-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        handle = os.memfd_create("sealrec-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        # Whoever holds a read-only descriptor could open a writable one through /proc.
+        os.fchmod(handle, 0o400)
+        return handle
+
+    def _read_only_handle(handle: int) -> int:
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
 
     def _memory_size(handle: int) -> int:
         return os.fstat(handle).st_size

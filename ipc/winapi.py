@@ -191,12 +191,15 @@ if sys.platform == "win32":
         """Close a handle; one that is closed already is left alone."""
         kernel32.CloseHandle(handle)
 
-    def duplicate_handle(handle: int, process_id: int | None = None) -> int:
+    def duplicate_handle(
+        handle: int, process_id: int | None = None, access: int | None = None
+    ) -> int:
         """Duplicate a handle of this process, or of another one, into this process.
 
         Args:
             handle: The handle's number in its own process.
             process_id: The process that holds it; None for this one.
+            access: What the duplicate may be used for; None: for the same.
 
         Raises:
             OSError: No such process or handle, or no right to it.
@@ -209,7 +212,8 @@ if sys.platform == "win32":
                 raise ctypes.WinError(ctypes.get_last_error())
         copy = wintypes.HANDLE()
         done = kernel32.DuplicateHandle(
-            source, handle, this_process, ctypes.byref(copy), 0, False, DUPLICATE_SAME_ACCESS
+            *(source, handle, this_process, ctypes.byref(copy)),
+            *(access or 0, False, DUPLICATE_SAME_ACCESS if access is None else 0),
         )
         error = ctypes.get_last_error()
         if process_id is not None:

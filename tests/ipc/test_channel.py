@@ -38,7 +38,9 @@ from ipc.messages import (
 )
 
 AWAIT_S = 20.0
-# More than a pipe holds (64 KiB on Linux) and more than a channel keeps for a slow reader.
+LONGER_THAN_A_PIPE = 1_000_000  # 64 KiB on Linux
+# More messages than a pipe holds, and more than a channel keeps for a slow reader.
+# But fewer than it keeps of those that must arrive.
 BEYOND_ALL_BUFFERS = 20_000
 
 
@@ -320,8 +322,9 @@ def test_events_queue_and_then_collapse_into_a_count(pipes: Pipes) -> None:
     dropped = [e for e in found if e.kind == "events_dropped"]
     numbers = [e.host_ns for e in found if e.kind == "test"]
     assert numbers == sorted(numbers)
-    assert len(dropped) == 1
-    assert dropped[0].details["count"] + len(numbers) == BEYOND_ALL_BUFFERS + 1
+    # One, or a few where the channel's thread came to send one before the last was dropped.
+    assert 1 <= len(dropped) < 10
+    assert sum(e.details["count"] for e in dropped) + len(numbers) == BEYOND_ALL_BUFFERS + 1
     assert numbers[-1] == BEYOND_ALL_BUFFERS
     reader.close()
 
@@ -347,12 +350,12 @@ def test_replies_are_never_dropped(pipes: Pipes) -> None:
 def test_a_peer_that_never_reads_is_taken_for_dead(pipes: Pipes) -> None:
     """The outbox is bounded: after 65,536 messages nobody takes, sending fails."""
     near = pipes.channel(ToController)
-    sent = 0
-    while near.send_quietly(Reply(call=sent, ok=True)):
-        sent += 1
-    assert sent >= MAX_MUST
+    near.send(Reply(call=1, ok=True, result={"longer": "x" * LONGER_THAN_A_PIPE}))
+    os.read(pipes.far_read, 1)  # its thread is writing that one now, and gets no further
+    replies = (Reply(call=number, ok=True) for number in range(MAX_MUST + 10))
+    assert sum(1 for reply in replies if near.send_quietly(reply)) == MAX_MUST
     with pytest.raises(PeerDied):
-        near.send(Reply(call=sent, ok=True))
+        near.send(Reply(call=2, ok=True))
     assert not near.send_quietly(status(0))
     pipes.close(pipes.far_read)
     near.close()

@@ -21,10 +21,19 @@ import workers
 from engine.config import RecordingConfig
 from engine.lifecycle import Phase
 from ipc import messages
+from ipc.camera_control import CameraChanges, CameraState
 from ipc.channel import decode, encode
 from ipc.errors import ProtocolError
 from ipc.frame import Loss, LossClass
-from ipc.messages import CameraRow, Failure, LossRow, Message, OpenPart, StartRecording
+from ipc.messages import (
+    CameraRow,
+    Failure,
+    LossRow,
+    Message,
+    OpenPart,
+    StandBy,
+    StartRecording,
+)
 from tests.ipc.specification import section, sections
 
 ALL: list[type[Message]] = Message.__subclasses__()
@@ -60,6 +69,11 @@ def values(kind: Any, constraint: msgspec.Meta | None = None) -> st.SearchStrate
         return st.builds(CameraRow, id=TEXTS, model=TEXTS, serial=TEXTS, access=st.lists(TEXTS))
     if kind is LossRow:
         return LOSSES.map(LossRow.of)
+    if kind in (CameraChanges, CameraState):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        return st.builds(kind, **{name: values(hint) for name, hint in hints.items()})
+    if kind is StandBy:
+        return st.builds(StandBy, hold_s=st.floats(0, 9), hold_frames=COUNTS)
     if kind is int and constraint is not None:
         return st.integers(constraint.ge or 0, constraint.le or 2**64 - 1)  # type: ignore[type-var]
     if kind is float and constraint is not None:
@@ -144,7 +158,9 @@ def test_what_carries_a_secret_does_not_show_it() -> None:
     order = OpenPart(
         index=0, path="/x", header=header, dek=dek, video={}, frame={}, session={"a": "b"}
     )
-    shown = f"{start!r} {start} {order!r} {order} {[start, order]!r}"
+    save = messages.SaveStill(call=1, config={"keys": [key]})
+    still = messages.SealStill(call=1, path="/x", header=header, dek=dek, seq=0, rate_hz=1.0)
+    shown = f"{start!r} {start} {order!r} {order} {[start, order, save, still]!r} {save} {still}"
     for secret in (password, repr(dek)[2:-1], repr(header)[2:-1][:40], dek.hex()):
         assert secret not in shown
     bad = msgpack.packb({"type": "start", "call": "x", "config": {"keys": [key]}})
@@ -186,6 +202,8 @@ def kind_of(annotation: Any) -> str:
     }
     if annotation in named:
         return named[annotation]
+    if annotation in (CameraChanges, CameraState):
+        return "map"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return kind_of(arguments[0])
@@ -228,9 +246,11 @@ def test_the_page_lists_every_event_and_state() -> None:
     )
     kinds = set(re.findall(r'(?:Announce|announce|_tell)\(\s*"(\w+)"', code))
     kinds |= set(re.findall(r'kind="(\w+)"', code)) | {"part_recovered", "recovery_failed"}
+    kinds |= {"catalog_behind", "catalog_back"}  # engine/catalog/feed.py
     assert {row[0] for row in section("Events").rows} == kinds
     states = set(re.findall(r'return "(\w+)"', Path(engine.__path__[0], "status.py").read_text()))
-    states |= {phase.value for phase in Phase} | {"capture_silent", "encoder_silent"}
+    states |= {phase.value for phase in Phase if phase is not Phase.OPENING}
+    states |= {"capture_silent", "encoder_silent"}
     listed = {row[0] for row in section("Status").rows}
     assert states <= listed, states - listed
 

@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Iterator[int]:
 
 @linux
 @pytest.mark.parametrize(("before", "after"), [(0, 5), (9, 9)])
-def test_a_child_steps_back_to_nice_5_and_never_forward(before: int, after: int) -> None:
+def test_a_child_steps_back_by_5_and_never_forward(before: int, after: int) -> None:
     """The encoder steps back behind capture; one started lower stays where it is."""
     own = os.nice(0)
     code = f"import os, sys; os.nice({before}); print(flush=True); sys.stdin.read()"
@@ -51,7 +51,7 @@ def test_a_child_steps_back_to_nice_5_and_never_forward(before: int, after: int)
         osdep.set_low_priority(child.pid)
         found = os.getpriority(os.PRIO_PROCESS, child.pid)
         child.communicate()
-    assert found == min(19, max(own + before, after))
+    assert found == min(19, own + max(before, after))
     osdep.set_low_priority(child.pid)  # gone: nothing to do, and no error
 
 

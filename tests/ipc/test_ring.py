@@ -430,6 +430,26 @@ def test_losses_are_read_once_and_again_by_a_successor_until_committed(
     successor.close()
 
 
+def test_losses_go_with_the_frames_before_them(writer: RingWriter, reader: RingReader) -> None:
+    """Up to the next frame, which a gap ends with; behind the last one, all that are logged."""
+    arrived = [stamp_of(seq).host_ns for seq in range(4)]
+    losses = [
+        Loss(LossClass.CAMERA_GAP, 1, 1, 1, arrived[0], arrived[1]),
+        Loss(LossClass.RING_FULL, 1, 2, 2, arrived[2], arrived[2]),
+        Loss(LossClass.CAMERA_GAP, 1, 3, 3, arrived[2], arrived[3]),
+    ]
+    assert publish(writer, 0)
+    writer.record_loss(losses[0])
+    assert [reader.losses_before(seq) for seq in (0, 1)] == [0, 1]
+    assert publish(writer, 1)
+    writer.record_loss(losses[1])
+    assert publish(writer, 2)
+    writer.record_loss(losses[2])
+    assert [reader.losses_before(seq) for seq in range(4)] == [0, 1, 2, 3]
+    assert reader.read_losses(reader.losses_before(2)) == losses[:2]
+    assert reader.losses_before(0) == 2, "what was read is not given back"
+
+
 def test_a_loss_without_ids_counts_no_frames(writer: RingWriter, reader: RingReader) -> None:
     """An unplugged camera's gap is logged with its times and keeps the balance."""
     unknown = Loss(LossClass.CAMERA_GAP, 2, None, None, 5, 9)
