@@ -11,6 +11,7 @@ the frames is in `ring_sink`.
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 import time
@@ -20,10 +21,14 @@ from typing import Any
 import msgspec
 
 from ipc import logs, osdep
-from ipc.errors import CameraError, SealrecError
+from ipc.camera_control import CameraChanges, CameraState
+from ipc.errors import CameraError, SealrecError, WrongState
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
+    AskCamera,
     BeginStream,
+    CameraRefused,
+    CameraTold,
     EndStream,
     Failure,
     FireTrigger,
@@ -39,6 +44,7 @@ from ipc.ring import RingWriter
 from workers.ring_sink import RingSink
 from workers.silence import Silence
 from workers.sources.source import (
+    AdjustableSource,
     SourceInfo,
     SourceSpec,
     TriggeredSource,
@@ -89,6 +95,28 @@ class _Source:
         """Give a software trigger to a source that takes one."""
         if isinstance(self._source, TriggeredSource):
             self._source.trigger()
+
+    def ask(self, call: int, changes: CameraChanges | None) -> CameraTold | CameraRefused:
+        """Change settings, if any are given, and read them back; may hang with the camera's SDK."""
+        try:
+            state, rate_hz = self._adjusted(changes)
+        except SealrecError as error:
+            return CameraRefused(call, error.code, error.message, error.hint)
+        return CameraTold(call, state, rate_hz)
+
+    def _adjusted(self, changes: CameraChanges | None) -> tuple[CameraState, float]:
+        source = self._source
+        if not isinstance(source, AdjustableSource):
+            raise WrongState("This source has no settings that can be changed.")
+        state = source.camera_state() if changes is None else source.adjust(changes)
+        info = source.info
+        if info is None:
+            raise WrongState("The camera is not open.")
+        if changes is not None:
+            self.info = info
+            if self.sink is not None:
+                self.sink.settings_changed(info)
+        return state, info.rate_hz
 
     def statistics(self) -> dict[str, Any]:
         """Counts so far."""
@@ -144,6 +172,8 @@ class _Capture:
         self._stop = threading.Event()
         self._silence: Silence | None = None
         self._lost = ""
+        self._asked: queue.SimpleQueue[tuple[_Source, AskCamera]] = queue.SimpleQueue()
+        self._asking: threading.Thread | None = None
         self._measure = SelfMeasure()
         self._beat_at = 0.0
 
@@ -157,6 +187,10 @@ class _Capture:
                 self._begin(item)
             elif isinstance(item, FireTrigger) and self._source is not None:
                 self._source.trigger()
+            elif isinstance(item, AskCamera):
+                self._ask_camera(item)
+            elif isinstance(item, CameraTold | CameraRefused):
+                self._answer_camera(item)
             elif isinstance(item, EndStream | Shutdown) or item is LIFELINE_LOST:
                 return self._end()
             if self._source is not None and self._watch(self._source):
@@ -182,6 +216,34 @@ class _Capture:
         )
         self._silence = Silence(info.silence_limit_s, time.monotonic())
         self._source.begin(sink)
+
+    def _ask_camera(self, order: AskCamera) -> None:
+        """Ask in the one thread for it, and let the answer come in like a message."""
+        source = self._source
+        if source is None or source.info is None:
+            answer = CameraRefused(order.call, WrongState.code, "The camera is not open yet.")
+            self._lifeline.channel.send_quietly(answer)
+            return
+        self._asked.put((source, order))
+        if self._asking is None:
+            self._asking = threading.Thread(target=self._ask, name="settings", daemon=True)
+            self._asking.start()
+
+    def _ask(self) -> None:
+        while True:
+            source, order = self._asked.get()
+            try:
+                answer = source.ask(order.call, order.changes)
+            except Exception:  # noqa: BLE001 - of a thread: its end would leave all calls waiting
+                logs.logger.exception("settings failed")
+                answer = CameraRefused(order.call, CameraError.code, "The camera's driver failed.")
+            self._lifeline.inbox.put(answer)
+
+    def _answer_camera(self, answer: CameraTold | CameraRefused) -> None:
+        info = self._source.info if self._source is not None else None
+        if self._silence is not None and info is not None:
+            self._silence.expect(info.silence_limit_s)
+        self._lifeline.channel.send_quietly(answer)
 
     def _watch(self, source: _Source) -> bool:
         """Look at the source and tell what is new; True once it is over.

@@ -27,6 +27,7 @@ from ipc.frame import Loss, LossClass, merge_losses
 
 __all__ = [
     "QUEUE_BYTES",
+    "Covers",
     "DiskEvents",
     "DiskStatistics",
     "DiskThread",
@@ -77,6 +78,7 @@ class Piece:
         duration: Ticks.
         committed: Ring cursor: everything below is accounted for once this is durable.
         loss_cursor: The same for the ring's loss log.
+        notes: Highest serial of its marks and events.
     """
 
     table: FragmentTable
@@ -85,13 +87,29 @@ class Piece:
     duration: int
     committed: int
     loss_cursor: int
+    notes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Covers:
+    """What is accounted for once a seal is durable.
+
+    Attributes:
+        committed: Ring cursor: all frames below.
+        loss_cursor: The same for the ring's loss log.
+        notes: The same for marks and events, by their serial.
+    """
+
+    committed: int = 0
+    loss_cursor: int = 0
+    notes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seal:
     table: SealTable
     previous: Ledger | None = None
-    loss_cursor: int = 0
+    covers: Covers = Covers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +122,7 @@ class SealedPart:
         end_pts: Where its last fragment ends, 90 kHz.
         last: No other part follows.
         lost: Losses that only the seal's own table holds.
-        loss_cursor: Everything below in the ring's loss log is durable with it.
+        covers: What is accounted for with it.
     """
 
     result: SealResult
@@ -112,7 +130,7 @@ class SealedPart:
     end_pts: int
     last: bool
     lost: tuple[Loss, ...]
-    loss_cursor: int
+    covers: Covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +194,12 @@ class DiskThread:
             stall_s = time.perf_counter() - began if began is not None else 0.0
             return DiskStatistics(self._bytes, pieces + (began is not None), stall_s)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is queued or in hand."""
+        with self._state:
+            return not self._jobs and self._began is None
+
     def has_room(self) -> bool:
         """Whether another fragment may be queued without exceeding the bound.
 
@@ -187,7 +211,8 @@ class DiskThread:
         return self._bytes < QUEUE_BYTES
 
     def create(self, plan: PartPlan) -> None:
-        """Queue the creation of a part."""
+        """Queue the creation of a part; the disk is tried anew."""
+        self.failed = False
         self._put(plan)
 
     def write(self, piece: Piece) -> None:
@@ -196,16 +221,20 @@ class DiskThread:
             self._put(piece)
 
     def seal(
-        self, table: SealTable, *, previous: Ledger | None = None, loss_cursor: int = 0
+        self,
+        table: SealTable,
+        *,
+        previous: Ledger | None = None,
+        covers: Covers = Covers(),
     ) -> None:
         """Queue the seal; totals and parts are filled in from what is durable by then.
 
         Args:
             table: Losses that no fragment carries any more, and whether it is the last part.
             previous: Ledger of the parts before this one, if more is known than at its creation.
-            loss_cursor: Everything below in the ring's loss log is in the table or before it.
+            covers: What is in the table or before it.
         """
-        self._put(_Seal(table, previous, loss_cursor))
+        self._put(_Seal(table, previous, covers))
 
     def leave(self, timeout_s: float) -> None:
         """Finish what is queued and end the thread."""
@@ -248,6 +277,8 @@ class DiskThread:
     def _do(self, job: PartPlan | Piece | _Seal) -> None:
         if isinstance(job, PartPlan):
             self._plan, self._ledger, self.failed = job, Ledger(), False
+            if job.index == 0:
+                self._end_pts = 0
         plan = self._plan
         assert plan is not None
         if self.failed:
@@ -303,7 +334,12 @@ class DiskThread:
         )
         self._writer = None
         return SealedPart(
-            result, totals, self._end_pts, job.table.last, job.table.lost, job.loss_cursor
+            result=result,
+            totals=totals,
+            end_pts=self._end_pts,
+            last=job.table.last,
+            lost=job.table.lost,
+            covers=job.covers,
         )
 
     def _fail(

@@ -4,6 +4,8 @@
                           |-- frames change size or format --> sealed, PartNeeded --> idle
                           `-- disk takes no more --> failed: drains the ring, names each frame
 
+With a camera that stays open, idle is standing by (`standby`): it reads the ring on.
+
 The main thread reads, converts and encodes; `disk.DiskThread` seals and syncs. When the lifeline is
 lost the encoder drains what is in the ring, seals, and leaves by itself. It is not the ledger of
 the recording: it names what it writes and loses, part by part.
@@ -14,73 +16,49 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import msgspec
-
-from engine.container.tables import (
-    ClockPair,
-    FragmentTable,
-    FrameRow,
-    Note,
-    SealTable,
-    SessionTable,
-)
 from engine.ledger import Ledger
 from ipc import logs, osdep
 from ipc.errors import EncoderError, SealrecError
-from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat, merge_losses
+from ipc.frame import FrameFlags, Loss, LossClass
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
     EpochMapped,
     Event,
     Failure,
     FinishRecording,
-    FramesLost,
-    LossRow,
     NoteEvent,
     OpenPart,
     PartNeeded,
+    PausePlaced,
+    RecordingBegan,
+    RecordingEnded,
+    SetPaused,
     Shutdown,
+    StandBy,
+    StandingBy,
     ToEncoder,
 )
 from ipc.ring import RingFrame, RingReader
-from workers.codecs.convert import Converter
-from workers.codecs.encoders import VideoEncoder, open_encoder
-from workers.codecs.spec import EncoderSpec
-from workers.disk import DiskThread, PartPlan, Piece
-from workers.fragments import FRAGMENT_S, IDLE_CLOSE_S, Assembly, FragmentAssembler
-from workers.load import LoadControl
+from workers.disk import DiskThread
+from workers.notes import Pauses
+from workers.pieces import Pieces
 from workers.reports import HEARTBEAT_S, DiskReports, Heartbeat
-from workers.timeline import Timeline, ticks
+from workers.standby import Standby
+from workers.timeline import Timeline
+from workers.video_part import VideoPart
 
 __all__ = ["main"]
 
 WAIT_S = 0.02
 ORPHAN_DRAIN_S = 2.0
 SEAL_WAIT_S = 60.0
-TABLE_EVERY_S = 1.0
 MAX_ENCODE_ERRORS = 30
 CRASHED = 70
-COLOUR = {"matrix": "smpte170m", "range": "limited", "conversion": "BT.601"}
-
-
-@dataclass(slots=True)
-class _Part:
-    """The open part: its encoder and the fragment that is growing."""
-
-    order: OpenPart
-    width_px: int
-    height_px: int
-    pixel_format: PixelFormat
-    encoder: VideoEncoder
-    converter: Converter
-    assembler: FragmentAssembler
-    load: LoadControl | None
-    fragment_number: int = 1
 
 
 class _Encoder:
@@ -93,73 +71,131 @@ class _Encoder:
         self._disk = DiskThread(DiskReports(lifeline.channel, ring))
         self._heartbeat = Heartbeat(lifeline.channel, self._disk)
         self._timeline = Timeline()
-        self._part: _Part | None = None
-        self._held: RingFrame | None = None
-        self._losses: list[Loss] = []
-        self._events: list[Note] = []
-        self._end_pts = 0
+        self._part: VideoPart | None = None
+        self._standby: Standby | None = None
+        self._rest: StandBy | None = None
+        self._told = False
+        self._held: deque[RingFrame] = deque()
+        self._pieces = Pieces(ring, self._disk, lifeline.channel)
+        self._pauses = Pauses()
+        self._live_ns = 0
         self._resumed = False
         self._through: int | None = None
         self._previous: Ledger | None = None
         self._consumed = 0
         self._done = False
         self._errors_in_row = 0
-        self._last_frame_at = self._last_piece_at = time.perf_counter()
 
     # --- the loop -----------------------------------------------------------------------------
 
-    def run(self, order: OpenPart) -> int:
-        """Record ``order``, then serve the supervisor until it says so or is gone."""
-        self._open(order)
+    def run(self, order: OpenPart | StandBy) -> int:
+        """Record, or stand by, then serve the supervisor until it says so or is gone."""
+        self._take_order(order)
         while True:
             self._heartbeat.beat()
-            idle = self._part is None and not self._disk.failed
+            idle = self._part is None and self._standby is None and not self._disk.failed
             item = self._lifeline.next(HEARTBEAT_S if idle else 0)
-            if isinstance(item, OpenPart):
-                self._open(item)
-            elif isinstance(item, FinishRecording):
-                self._through = item.through
-                self._previous = Ledger()
-                self._previous.add_snapshot(item.previous)
-                if item.gap is not None:
-                    self._losses.append(item.gap.loss())
-            elif isinstance(item, NoteEvent):
-                self._events.append(Note(item.host_ns, item.kind, item.text))
-            elif isinstance(item, Shutdown):
+            if isinstance(item, Shutdown):
                 return self._leave()
-            elif item is LIFELINE_LOST:
+            if item is LIFELINE_LOST:
                 return self._finish_alone()
-            if self._part is not None or self._disk.failed:
+            self._take_order(item)
+            if self._standby is not None:
+                self._stand(self._standby)
+            elif self._part is not None or self._disk.failed:
                 self._step()
             if self._done:
                 return self._leave()
 
+    def _take_order(self, item: object) -> None:
+        match item:
+            case OpenPart():
+                self._open(item)
+            case StandBy():
+                self._stand_by(item)
+            case FinishRecording():
+                self._through = item.through
+                # Frames that were taken before this order came have their losses with them.
+                late = self._consumed > item.through
+                self._pieces.losses_through = None if late else item.losses_through
+                self._previous = Ledger()
+                self._previous.add_snapshot(item.previous)
+                self._pieces.audit_head = item.audit_head
+                if item.gap is not None:
+                    self._pieces.add_losses([item.gap.loss()])
+            case NoteEvent():
+                self._pieces.notes.take(item)
+            case SetPaused(host_ns, paused):
+                self._place_pause(host_ns, paused=paused)
+
+    def _stand_by(self, order: StandBy) -> None:
+        """Read the ring from now on without recording, and say so."""
+        if not self._resumed:
+            self._ring.skip_before(time.perf_counter_ns())
+            self._ring.resume()
+            self._resumed = True
+        # A frame read ahead belongs to what comes next.
+        standby, self._held = Standby(self._ring, order, self._held), deque()
+        self._rest, self._standby, self._told = order, standby, False
+
+    def _stand(self, standby: Standby) -> None:
+        # What was recorded before may still be on its way to the disk.
+        idle = self._disk.idle
+        if idle and not self._told:
+            self._channel.send_quietly(StandingBy())
+            self._told = True
+        if not standby.turn(may_let_go=idle):
+            self._ring.wait(WAIT_S)
+
     def _step(self) -> None:
+        if self._through is not None and self._consumed >= self._through:
+            self._finish()
+            return
         if self._disk.failed and self._part is not None:
-            self._give_up(self._part)
+            self._part.give_up()
+            self._part = None
         if not self._disk.has_room():
             if self._part is not None and self._part.load is not None:
                 self._part.load.held_up()
             time.sleep(WAIT_S)  # the disk is behind: the ring waits, not this process's memory
             return
-        frame = self._held or self._ring.read()
-        self._held = None
+        frame = self._held.popleft() if self._held else self._ring.read()
         if frame is None:
             self._pass_overwritten()
-            if self._through is not None and self._consumed >= self._through:
-                self._finish()
-            else:
-                self._idle()
-                self._ring.wait(WAIT_S)
-            return
-        if self._part is None:
+            self._idle()
+            self._ring.wait(WAIT_S)
+        elif self._pauses.cover(frame.stamp.host_ns, frame.seq):
+            self._pause(frame)
+        elif self._part is None:
             self._lose(frame, LossClass.WRITE_ERROR)
-            self._report_unwritable()
-        elif self._fits(self._part, frame):
+            self._pieces.report_unwritable(self._consumed)
+        elif self._part.fits(frame):
             self._encode(self._part, frame)
         else:
-            self._held = frame
+            self._held.appendleft(frame)
             self._change_part(frame)
+
+    def _place_pause(self, host_ns: int, *, paused: bool) -> None:
+        """Heed a pause or its end from the next frame on, and say where, before it can matter.
+
+        A successor that placed it elsewhere would write a frame that this one has named, or name
+        one that is in this one's part.
+        """
+        self._pauses.set(host_ns, paused=paused, since_seq=self._consumed)
+        placed = PausePlaced(host_ns=host_ns, since_seq=self._consumed)
+        self._channel.send_quietly(placed)
+        self._channel.flush(1.0)
+
+    def _pause(self, frame: RingFrame) -> None:
+        """Name a frame of a pause; what was recorded before it becomes durable at once."""
+        self._lose(frame, LossClass.PAUSED)
+        part = self._part
+        if part is None:
+            self._pieces.report_unwritable(self._consumed)
+        elif part.empty:
+            self._pieces.write_table(self._consumed)
+        else:
+            part.close_fragment(self._consumed)
 
     def _pass_overwritten(self) -> None:
         """Frames that were overwritten before they could be read are consumed: they are named.
@@ -172,69 +208,60 @@ class _Encoder:
 
     def _idle(self) -> None:
         """Close a fragment that no frame joins any more; keep the file alive without frames."""
-        now = time.perf_counter()
         part = self._part
         if part is None:
-            self._report_unwritable()
-            return
-        waited = now - self._last_frame_at
-        if not part.assembler.empty and waited > IDLE_CLOSE_S:
-            part.assembler.close()
-            self._write_closed(part)
-        elif part.assembler.empty and now - self._last_piece_at > TABLE_EVERY_S:
-            self._write_table_only()
+            self._pieces.report_unwritable(self._consumed)
+        elif part.empty:
+            self._pieces.write_table(self._consumed)
+        else:
+            part.close_idle_fragment(self._consumed)
 
     # --- parts --------------------------------------------------------------------------------
 
     def _open(self, order: OpenPart) -> None:
         osdep.lock_in_memory(order.dek)
-        frame = order.frame
-        width_px, height_px = int(frame["width_px"]), int(frame["height_px"])
-        pixel_format = PixelFormat(frame["pixel_format"])
-        rate_hz = float(frame["rate_hz"])
-        gop = max(1, round(FRAGMENT_S * rate_hz))
-        spec = msgspec.convert(
-            {**order.video, "width_px": width_px, "height_px": height_px, "rate_hz": rate_hz},
-            EncoderSpec,
-        )
-        encoder = open_encoder(spec)
-        converter = Converter(width_px, height_px, pixel_format)
-        if not self._resumed:
-            self._losses += self._ring.resume()
-            self._consumed = self._ring.statistics().released
-            self._resumed = True
+        part = VideoPart(order, self._pieces)
+        pre_roll = self._begin(order)
         self._timeline = Timeline(order.host_origin_ns, order.epoch_offsets)
-        self._part = _Part(
-            order,
-            width_px,
-            height_px,
-            pixel_format,
-            encoder,
-            converter,
-            FragmentAssembler(gop),
-            self._load_control(order, encoder),
-        )
-        previous = Ledger()
-        previous.add_snapshot(order.previous)
-        self._disk.create(
-            PartPlan(
-                index=order.index,
-                path=Path(order.path),
-                header=order.header,
-                dek=order.dek,
-                init_segment=encoder.init_segment(),
-                encoder=encoder.name,
-                hardware=encoder.hardware,
-                settings=encoder.settings,
-                session=_session_table(order, encoder),
-                previous=previous,
-            )
-        )
+        part.watch_load(self._ring.statistics().slots, pre_roll)
+        self._heartbeat.show_load(part.opened_speed, overloaded=False)
+        self._part = part
+        self._disk.create(part.plan())
 
-    @staticmethod
-    def _fits(part: _Part, frame: RingFrame) -> bool:
-        shape = part.pixel_format.shape(part.width_px, part.height_px)
-        return frame.pixel_format is part.pixel_format and frame.pixels.shape == shape
+    def _begin(self, order: OpenPart) -> int:
+        """Find where the recording goes on, or begins; returns how many frames are its pre-roll."""
+        self._rest, self._live_ns = order.stand_by, order.live_ns
+        first_seq, overwritten = None, list[Loss]()
+        if order.since_ns is not None or not self._resumed:
+            self._pauses = Pauses(order.pauses)
+        if not self._resumed:
+            first_seq, overwritten = self._resume(order.since_ns)
+        standby, self._standby = self._standby, None
+        if order.since_ns is None:
+            self._pieces.add_losses(overwritten)
+            return 0
+        self._through = self._previous = None
+        standby = standby or Standby(self._ring, StandBy(hold_s=0, hold_frames=0))
+        begun = standby.begin(order.since_ns)
+        self._pieces.begin_recording([*overwritten, *begun.losses])
+        self._held, self._consumed = begun.frames, begun.first_seq
+        if first_seq is None:
+            first_seq = begun.first_seq
+        began = RecordingBegan(first_seq=first_seq, lost_before=begun.lost_before)
+        self._channel.send_quietly(began)
+        return sum(frame.stamp.host_ns < order.live_ns for frame in begun.frames)
+
+    def _resume(self, since_ns: int | None) -> tuple[int | None, list[Loss]]:
+        """Take a dead encoder's place.
+
+        Returns:
+            Where a recording begins that had not begun, and what of it was overwritten meanwhile.
+        """
+        first_seq = None if since_ns is None else self._ring.skip_before(since_ns)
+        overwritten = self._ring.resume()
+        self._consumed = self._ring.statistics().released
+        self._resumed = True
+        return first_seq, overwritten
 
     def _change_part(self, frame: RingFrame) -> None:
         height_px, width_px = frame.pixels.shape[:2]
@@ -247,51 +274,37 @@ class _Encoder:
         self._seal(last=False)
 
     def _finish(self) -> None:
-        """The ring is drained up to where the recording ends."""
-        if self._part is None:
-            self._report_unwritable()
-            self._done = True  # nothing to seal: leaving is the answer
-            return
-        self._seal(last=True)
+        """The ring is drained up to where the recording ends: say where, and seal."""
+        losses_through, lost = self._pieces.end_losses(self._consumed)
+        self._channel.send_quietly(
+            RecordingEnded(through=self._consumed, lost=lost, losses_through=losses_through)
+        )
+        if self._part is not None:
+            self._seal(last=True)
+        else:
+            self._pieces.report_unwritable(self._consumed)
+            self._done = self._rest is None  # nothing to seal: leaving is the answer
+        self._through = None
+        if self._rest is not None:
+            self._stand_by(self._rest)
 
     def _seal(self, *, last: bool) -> None:
         part = self._part
         assert part is not None
-        try:
-            part.assembler.take(part.encoder.flush())
-        except EncoderError as error:
-            logs.logger.warning("encoder did not flush", error=str(error))
-        for stamp in part.assembler.give_up_waiting():
-            self._lose_stamp(stamp, LossClass.ENCODE_ERROR)
-        part.assembler.close()
-        self._write_closed(part)
-        lost = self._take_losses()
+        part.finish(self._consumed)
         self._heartbeat.beat(now_or_never=True)
-        part.encoder.close()
+        part.close()
         self._part = None
-        table = SealTable(
-            parts=part.order.index + 1,
+        self._pieces.seal(
             last=last,
-            lost=lost,
-            events=self._take_events(),
-            clock=_clock_pair(),
-        )
-        self._disk.seal(
-            table,
+            parts=part.index + 1,
             previous=self._previous,
-            loss_cursor=self._ring.loss_cursor,
+            committed=self._consumed,
         )
-
-    def _give_up(self, part: _Part) -> None:
-        """The disk takes no more: name the frames that wait for their fragment."""
-        for stamp in part.assembler.abandon():
-            self._lose_stamp(stamp, LossClass.WRITE_ERROR)
-        part.encoder.close()
-        self._part = None
 
     def _leave(self) -> int:
         if self._part is not None:
-            self._part.encoder.close()
+            self._part.close()
         self._disk.leave(SEAL_WAIT_S)
         self._channel.flush(1.0)
         self._ring.close()
@@ -315,73 +328,45 @@ class _Encoder:
 
     # --- frames -------------------------------------------------------------------------------
 
-    def _encode(self, part: _Part, frame: RingFrame) -> None:
+    def _encode(self, part: VideoPart, frame: RingFrame) -> None:
         known = self._timeline.offset_ns(frame.stamp.epoch) is not None
         pts = self._timeline.pts(frame.stamp)
         if not known:
             self._announce_epoch(frame.stamp.epoch)
-        key = part.assembler.wants_key()
-        if key:
+        if part.wants_key:
             self._adapt(part, frame)
-        began = time.perf_counter()
-        part.assembler.add(frame.seq, frame.stamp, pts, time.perf_counter_ns())
+        stamp = frame.stamp
+        if stamp.host_ns < self._live_ns:
+            stamp = replace(stamp, flags=stamp.flags | FrameFlags.PRE_ROLL)
         try:
-            picture = part.converter.convert(frame.pixels)
-            self._ring.release(frame.seq)
-            converted = time.perf_counter()
-            samples = part.encoder.encode(picture, pts, key=key)
+            part.encode(frame, stamp, pts, lambda: self._converted(part, frame))
         except EncoderError as error:
-            part.assembler.drop_last()
             self._encode_failed(frame, error)
             return
         self._consumed = frame.seq + 1
         self._errors_in_row = 0
-        part.assembler.take(samples)
-        now = self._last_frame_at = time.perf_counter()
-        self._heartbeat.count(convert_s=converted - began, encode_s=now - converted)
-        if part.assembler.complete(pts, time.perf_counter_ns()):
-            part.assembler.close()
-        self._write_closed(part)
+        self._heartbeat.count(convert_s=part.convert_s, encode_s=part.encode_s)
+        part.write_closed(self._consumed)
 
-    def _load_control(self, order: OpenPart, encoder: VideoEncoder) -> LoadControl | None:
-        """What watches the load of a part; None where the source waits for room in the ring."""
-        speed = encoder.settings.get("preset", "")
-        self._heartbeat.show_load(speed, overloaded=False)
-        if not order.may_lighten:
-            return None
-        return LoadControl(
-            slots=self._ring.statistics().slots,
-            rate_hz=float(order.frame["rate_hz"]),
-            speeds=encoder.speeds,
-            speed=speed,
-        )
+    def _converted(self, part: VideoPart, frame: RingFrame) -> None:
+        """Give a frame's slot back, and begin with the next picture if it is there already."""
+        self._ring.release(frame.seq)
+        if not self._held and (following := self._ring.read()) is not None:
+            self._held.append(following)
+        if self._held:
+            part.look_ahead(self._held[0])
 
-    def _adapt(self, part: _Part, frame: RingFrame) -> None:
-        """At a fragment's start: take the speed that the load wants, and say what changed."""
-        load = part.load
-        if load is None:
-            return
-        speed, overloaded = load.speed, load.overloaded
-        waiting = self._ring.published - frame.seq - 1
-        wanted = load.observe(waiting, time.perf_counter())
-        why = f"{waiting} frames wait in the ring"
-        if load.overloaded and not overloaded:
-            self._tell("overload", why, waiting=waiting)
-        elif overloaded and not load.overloaded:
-            self._tell("overload_over", why, waiting=waiting)
-        if wanted is not None:
-            try:
-                part.assembler.take(part.encoder.change_speed(wanted))
-                self._tell("speed_step", f"{speed} to {wanted}: {why}", speed=wanted)
-            except EncoderError as error:
-                load.refused(speed)
-                logs.logger.warning("speed not changed", wanted=wanted, error=str(error))
-        self._heartbeat.show_load(load.speed, overloaded=load.overloaded)
+    def _adapt(self, part: VideoPart, frame: RingFrame) -> None:
+        """Take the speed that the load wants, and say what changed."""
+        for one in part.adapt(self._ring.published - frame.seq - 1):
+            self._tell(one.kind, one.text, **one.details)
+        if part.load is not None:
+            self._heartbeat.show_load(part.load.speed, overloaded=part.load.overloaded)
 
     def _tell(self, kind: str, text: str, **details: Any) -> None:
         """Tell of an event at once, and write it into the file with the next fragment."""
         now_ns = time.perf_counter_ns()
-        self._events.append(Note(now_ns, kind, text))
+        self._pieces.notes.add_event(now_ns, kind, text)
         self._channel.send_quietly(Event(kind=kind, host_ns=now_ns, text=text, details=details))
 
     def _announce_epoch(self, epoch: int) -> None:
@@ -409,87 +394,17 @@ class _Encoder:
             )
 
     def _lose(self, frame: RingFrame, loss_class: LossClass) -> None:
-        self._lose_stamp(frame.stamp, loss_class)
+        self._pieces.lose(frame.stamp, loss_class)
         self._ring.release(frame.seq)
         self._consumed = frame.seq + 1
 
-    def _lose_stamp(self, stamp: FrameStamp, loss_class: LossClass) -> None:
-        self._losses.append(Loss.of(stamp, loss_class))
 
-    def _take_losses(self) -> tuple[Loss, ...]:
-        lost = (*self._losses, *self._ring.read_losses())
-        self._losses = []
-        return merge_losses(lost)
-
-    # --- fragments ----------------------------------------------------------------------------
-
-    def _write_closed(self, part: _Part) -> None:
-        while (assembly := part.assembler.next_closed()) is not None:
-            self._write(part, assembly)
-
-    def _write(self, part: _Part, assembly: Assembly) -> None:
-        first, last = assembly.rows[0], assembly.rows[-1]
-        period = ticks(int(1e9 / float(part.order.frame["rate_hz"])))
-        media = part.encoder.fragment(assembly.samples, part.fragment_number)
-        part.fragment_number += 1
-        # What the encoder still holds back or the next fragment carries is not covered by this one.
-        committed = last.seq + 1 if not part.assembler.empty else self._consumed
-        self._end_pts = last.pts + period
-        self._put(
-            self._table(assembly.rows), media, first.pts, self._end_pts - first.pts, committed
-        )
-
-    def _write_table_only(self) -> None:
-        # Where the video stands: the time that passes without frames is in the table's clock.
-        self._put(self._table(), b"", self._end_pts, 0, self._consumed)
-
-    def _table(self, rows: tuple[FrameRow, ...] = ()) -> FragmentTable:
-        return FragmentTable(
-            frames=rows, lost=self._take_losses(), events=self._take_events(), clock=_clock_pair()
-        )
-
-    def _take_events(self) -> tuple[Note, ...]:
-        events, self._events = tuple(self._events), []
-        return events
-
-    def _put(
-        self, table: FragmentTable, media: bytes, pts: int, duration: int, committed: int
-    ) -> None:
-        self._last_piece_at = time.perf_counter()
-        self._disk.write(Piece(table, media, pts, duration, committed, self._ring.loss_cursor))
-
-    def _report_unwritable(self) -> None:
-        """Tell the supervisor what no file can hold; nothing else will ever know."""
-        lost = self._take_losses()
-        if lost:
-            self._channel.send_quietly(FramesLost(part=0, lost=[LossRow.of(loss) for loss in lost]))
-        if self._consumed:
-            self._ring.commit(self._consumed - 1)
-        self._ring.commit_losses(self._ring.loss_cursor)
-
-
-def _clock_pair() -> ClockPair:
-    return ClockPair(time.perf_counter_ns(), time.time_ns())
-
-
-def _session_table(order: OpenPart, encoder: VideoEncoder) -> SessionTable:
-    session: dict[str, Any] = order.session
-    return SessionTable(
-        session={str(k): str(v) for k, v in session.get("session", {}).items()},
-        camera={str(k): str(v) for k, v in session.get("camera", {}).items()},
-        codec={**encoder.settings, **{k: str(v) for k, v in order.frame.items()}},
-        colour=COLOUR,
-        software=str(session.get("software", "")),
-        clock=_clock_pair(),
-    )
-
-
-def _first_order(lifeline: Lifeline) -> OpenPart | None:
-    """Wait, with everything imported, for the first part; None if there will be none."""
+def _first_order(lifeline: Lifeline) -> OpenPart | StandBy | None:
+    """Wait, with everything imported, for what is to be done; None if there is nothing."""
     measure = SelfMeasure()
     while True:
         item = lifeline.next(HEARTBEAT_S)
-        if isinstance(item, OpenPart):
+        if isinstance(item, OpenPart | StandBy):
             return item
         if isinstance(item, Shutdown) or item is LIFELINE_LOST:
             return None
@@ -502,6 +417,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.secure_standard_streams()
     logs.configure("encoder")
     osdep.forbid_core_dumps()
+    osdep.keep_heap_whole()
     lifeline = Lifeline(arguments, role="encoder", accepts=ToEncoder)
     assert arguments.ring is not None
     try:

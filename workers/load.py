@@ -34,6 +34,8 @@ class LoadControl:
         rate_hz: Nominal frame rate.
         speeds: What the encoder can step through within one file, slowest first.
         speed: What it was opened with; if it is none of them, there are no steps.
+        behind: Frames that waited before it began, its pre-roll: no overload, and never more of
+            them than there still are.
 
     Attributes:
         speed: In force, or wanted by the last `observe`.
@@ -42,7 +44,10 @@ class LoadControl:
         low_frames: This many or fewer leave room.
     """
 
-    def __init__(self, *, slots: int, rate_hz: float, speeds: Sequence[str], speed: str) -> None:
+    def __init__(
+        self, *, slots: int, rate_hz: float, speeds: Sequence[str], speed: str, behind: int = 0
+    ) -> None:
+        self._behind = behind
         self.speed = speed
         self.overloaded = False
         self.low_frames = max(1, int(min(LOW_SHARE * slots, LOW_S * rate_hz)))
@@ -66,6 +71,8 @@ class LoadControl:
         Returns:
             The speed to go on with, if it is another one.
         """
+        self._behind = min(self._behind, waiting)
+        waiting -= self._behind
         # Frames that another cause has piled up are no overload while they become fewer.
         falling = self._before is None or waiting < self._before
         self._before = waiting

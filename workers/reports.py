@@ -73,13 +73,16 @@ class DiskReports:
                 first_host_ns=rows[0].host_ns if rows else None,
                 last_host_ns=rows[-1].host_ns if rows else None,
                 durable_ns=time.perf_counter_ns(),
+                notes=piece.notes,
             )
         )
 
     def part_sealed(self, plan: PartPlan, sealed: SealedPart) -> None:
         """See `workers.disk.DiskEvents`."""
         result = sealed.result
-        self._ring.commit_losses(sealed.loss_cursor)
+        self._ring.commit_losses(sealed.covers.loss_cursor)
+        if sealed.covers.committed:
+            self._ring.commit(sealed.covers.committed - 1)
         self._channel.send_quietly(
             PartSealed(
                 index=plan.index,
@@ -92,6 +95,7 @@ class DiskReports:
                 last=sealed.last,
                 lost=[LossRow.of(loss) for loss in sealed.lost],
                 totals=sealed.totals,
+                notes=sealed.covers.notes,
             )
         )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
-from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
+from ipc.frame import FrameFlags, FrameStamp, Loss, LossClass, PixelFormat
 from ipc.ring import RingWriter
 from workers.sources.source import SourceInfo
 
@@ -48,9 +49,7 @@ class RingSink:
         max_frames: int | None = None,
     ) -> None:
         self._ring = ring
-        self._period_ns = int(1e9 / info.rate_hz)
-        limit_s = info.silence_limit_s
-        self._silence_ns = None if limit_s is None else int(limit_s * 1e9)
+        self._expect(info)
         self._block = policy == "block"
         self._stop = stop
         self._left = max_frames
@@ -60,6 +59,21 @@ class RingSink:
         self._last_id = -1
         self._last_camera_ns = -1
         self._last_host_ns = 0
+        self._changes = self._changes_told = self._changes_in_hand = 0
+
+    def settings_changed(self, info: SourceInfo) -> None:
+        """The camera was given other settings: the next frame in the ring says so.
+
+        Args:
+            info: What it delivers from now on.
+        """
+        self._expect(info)
+        self._changes += 1
+
+    def _expect(self, info: SourceInfo) -> None:
+        self._period_ns = int(1e9 / info.rate_hz)
+        limit_s = info.silence_limit_s
+        self._silence_ns = None if limit_s is None else int(limit_s * 1e9)
 
     def acquire(
         self,
@@ -74,6 +88,9 @@ class RingSink:
         if self.limit_reached:
             return None
         stamp = self._arrive(frame_id, camera_ns)
+        self._changes_in_hand = self._changes
+        if self._changes_in_hand != self._changes_told:
+            stamp = replace(stamp, flags=stamp.flags | FrameFlags.SETTINGS_CHANGED)
         view = None
         while view is None:
             view = self._ring.acquire(
@@ -93,6 +110,7 @@ class RingSink:
     def publish(self) -> None:
         """See `workers.sources.source.FrameSink.publish`."""
         self._ring.publish()
+        self._changes_told = self._changes_in_hand
         self._offered(1)
 
     def incomplete(self, frame_id: int, camera_ns: int) -> None:

@@ -33,6 +33,11 @@ class Silence:
         self._signs = 0
         self._heard = self._told = False
 
+    def expect(self, limit_s: float | None) -> None:
+        """Another limit, from now on; the same again changes nothing."""
+        if limit_s != self._limit_s:
+            self._limit_s, self._since = limit_s, self._looked
+
     def look(self, now: float, signs: int) -> News:
         """What is new.
 

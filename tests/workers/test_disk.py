@@ -25,7 +25,7 @@ from ipc.frame import Loss, LossClass
 from tests.engine import media
 from tests.engine.media import FRAMES, Keys
 from workers import disk
-from workers.disk import DiskThread, PartPlan, Piece, SealedPart
+from workers.disk import Covers, DiskThread, PartPlan, Piece, SealedPart
 
 AWAIT_S = 30.0
 GAP = Loss(LossClass.CAMERA_GAP, 0, 500, 503, 1, 2)
@@ -199,13 +199,13 @@ def test_jobs_are_done_and_told_in_order(base: Path, keys: Keys) -> None:
         thread.create(plan(base, keys))
         for one in pieces:
             thread.write(one)
-        thread.seal(seal(), loss_cursor=7)
+        thread.seal(seal(), covers=Covers(5, 7, 3))
         wait_until(lambda: account.all(Sealed))
     assert [type(one) for one in account.told] == [Created, Durable, Durable, Durable, Sealed]
     assert [one.piece for one in account.all(Durable)] == pieces
     [sealed] = account.all(Sealed)
     assert sealed.part.result.path == base
-    assert (sealed.part.last, sealed.part.loss_cursor) == (True, 7)
+    assert (sealed.part.last, sealed.part.covers) == (True, Covers(5, 7, 3))
     assert sealed.part.end_pts == pieces[-1].pts + pieces[-1].duration
     with PartReader.open(base, keys.secret) as reader:
         reader.check_all()
@@ -233,7 +233,7 @@ def test_the_seal_counts_all_parts(base: Path, keys: Keys) -> None:
     with writing() as (thread, account):
         thread.create(plan(base, keys, previous=before))
         thread.write(piece(1))
-        thread.seal(seal(GAP), loss_cursor=0)
+        thread.seal(seal(GAP))
         wait_until(lambda: account.all(Sealed))
     with PartReader.open(base, keys.secret) as reader:
         table = reader.seal
@@ -343,7 +343,7 @@ def test_a_full_disk_seals_and_names_the_rest(
         with thread._state:  # so that all of it is queued when the disk is found full
             for number in range(4, 40):
                 thread.write(piece(number, 30_000))
-            thread.seal(seal(GAP), loss_cursor=1)
+            thread.seal(seal(GAP), covers=Covers(loss_cursor=1))
         wait_until(lambda: account.all(Failed))
         thread.write(piece(40))
     told = [type(one) for one in account.told]

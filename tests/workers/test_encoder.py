@@ -18,7 +18,7 @@ from engine.container.header import new_core, new_header
 from engine.container.names import open_path, part_path
 from engine.container.part import PartReader
 from engine.container.recipients import DataKeySecret, KeyFileRecipient
-from engine.ledger import Ledger, WrittenRun
+from engine.ledger import CLASSES, Balance, Ledger, WrittenRun
 from engine.processes import WorkerExit, WorkerMessage, WorkerProcess
 from ipc.frame import FrameStamp, Loss, LossClass, PixelFormat
 from ipc.messages import (
@@ -33,6 +33,7 @@ from ipc.messages import (
     PartNeeded,
     PartOpened,
     PartSealed,
+    RecordingEnded,
     Shutdown,
 )
 from ipc.ring import Ring, RingWriter
@@ -41,6 +42,7 @@ AWAIT_S = 30.0
 RATE_HZ = 30.0
 PERIOD_NS = 33_333_333
 SMALL, LARGE = (64, 48), (96, 64)
+NONE = dict.fromkeys(CLASSES, 0)
 
 
 class Studio:
@@ -55,7 +57,7 @@ class Studio:
         self.writer = RingWriter.attach(self.ring.handles)
         self.writer.begin_epoch()
         self.dek, self.recording_id = secrets.token_bytes(32), secrets.token_bytes(16)
-        self.published = 0
+        self.published = self.skipped = 0
         self.told: list[Message] = []
         self.exit_code: int | None = None
 
@@ -89,7 +91,8 @@ class Studio:
         """Capture publishes frames; ids and clock go on whatever the size."""
         for _ in range(count):
             seq = self.published
-            stamp = FrameStamp(1, seq, seq * PERIOD_NS, time.perf_counter_ns())
+            frame_id = seq + self.skipped
+            stamp = FrameStamp(1, frame_id, frame_id * PERIOD_NS, time.perf_counter_ns())
             view = self.writer.acquire(
                 stamp,
                 width_px=size[0],
@@ -102,10 +105,18 @@ class Studio:
             self.writer.publish()
             self.published += 1
 
-    def finish(self, previous: Ledger | None = None) -> None:
-        """Order the end."""
+    def skip(self, count: int = 1) -> None:
+        """Capture finds ids skipped before the frame that arrives now."""
+        first, now_ns = self.published + self.skipped, time.perf_counter_ns()
+        gap = Loss(LossClass.CAMERA_GAP, 1, first, first + count - 1, now_ns, now_ns)
+        self.writer.record_loss(gap)
+        self.skipped += count
+
+    def finish(self, previous: Ledger | None = None, **place: int) -> None:
+        """Order the end, after all that was published or at a given place."""
         snapshot = previous.snapshot() if previous is not None else {}
-        self.encoder.send(FinishRecording(through=self.published, previous=snapshot))
+        order = {"through": self.published, **place}
+        self.encoder.send(FinishRecording(previous=snapshot, **order))
 
     # --- what is heard --------------------------------------------------------------------------
 
@@ -175,6 +186,14 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
     made.close()
 
 
+def wait_encoded(studio: Studio, count: int) -> None:
+    """Wait until the encoder has taken so many frames."""
+    heard = 0
+    while not any(status.encoded >= count for status in studio.all(EncoderStatus)):
+        heard += 1
+        studio.wait(EncoderStatus, heard)
+
+
 def test_a_size_that_changes_while_draining(studio: Studio) -> None:
     """The end was ordered before the change was found: it holds for the next part all the same."""
     studio.open_part()
@@ -224,6 +243,59 @@ def test_losses_logged_by_capture_are_in_the_file(studio: Studio) -> None:
     studio.wait(PartSealed)
     assert studio.account().totals()["camera_gap"] == 6
     assert studio.ring.statistics().losses_waiting == 0
+
+
+def test_an_end_that_is_heard_late_takes_the_losses_of_the_frames_that_were_taken(
+    studio: Studio,
+) -> None:
+    """The end moves on to the last frame taken; a skipped id before that one moves with it."""
+    studio.open_part()
+    studio.publish(4)
+    studio.skip()
+    studio.publish(2)
+    wait_encoded(studio, 6)
+    studio.finish(through=4, losses_through=0)
+    ended = studio.wait(RecordingEnded)
+    assert (ended.through, ended.lost, ended.losses_through) == (6, 1, 1)
+    studio.wait(PartSealed)
+    assert studio.frames() == [0, 1, 2, 3, 5, 6]
+    assert studio.account().totals()["camera_gap"] == 1
+    assert studio.account().balance().problems == ()
+
+
+def test_an_end_before_frames_that_were_published_leaves_their_losses_alone(
+    studio: Studio,
+) -> None:
+    """A loss behind a frame of no recording, or of the next one, is not this one's."""
+    studio.publish(3)
+    studio.skip()
+    studio.publish(3)
+    studio.skip()
+    studio.publish(1)
+    studio.open_part()
+    studio.finish(through=4, losses_through=2)
+    ended = studio.wait(RecordingEnded)
+    assert (ended.through, ended.lost, ended.losses_through) == (4, 1, 1)
+    studio.wait(PartSealed)
+    assert studio.frames() == [0, 1, 2, 4]
+    assert studio.account().balance().problems == ()
+
+
+def test_a_table_names_no_loss_beyond_the_frames_that_were_taken(studio: Studio) -> None:
+    """The encoder may die, and the frames between with it: its file still balances."""
+    studio.publish(3)
+    studio.skip()
+    studio.publish(30)
+    studio.skip()
+    studio.publish(1)
+    studio.open_part()
+    first = studio.wait(FragmentDurable)
+    taken = sum(last - begin + 1 for begin, last, _, _ in first.rows)
+    assert [(row.first_id, row.last_id) for row in first.lost] == [(3, 3)]
+    assert 3 < taken < 33
+    studio.finish()
+    studio.wait(PartSealed)
+    assert studio.account().balance() == Balance(36, {**NONE, "written": 34, "camera_gap": 2}, ())
 
 
 def test_a_supervisor_that_dies_leaves_a_sealed_part(studio: Studio) -> None:

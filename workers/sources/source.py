@@ -15,10 +15,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ipc.camera_control import CameraChanges, CameraState
 from ipc.errors import ConfigError
 from ipc.frame import PixelFormat
 
 __all__ = [
+    "AdjustableSource",
     "FrameSink",
     "Pixels",
     "Source",
@@ -26,6 +28,7 @@ __all__ = [
     "SourceSpec",
     "SourceStatistics",
     "TriggeredSource",
+    "frame_buffers",
     "open_source",
     "refuse_odd_width",
     "wait_until",
@@ -35,6 +38,8 @@ Pixels = npt.NDArray[np.uint8]
 
 # Event.wait is as coarse as the system's timer (15.6 ms on Windows); time.sleep is not.
 STOP_CHECK_S = 0.05
+BUFFERED_S = 0.5
+BUFFERS = (8, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class SourceSpec:
         restore: The same as text, of an earlier opening; takes the file's place.
         sdk_settings: File with which the camera SDK starts; None: the SDK's own.
         wait_s: How long a camera that is missing or in use may stay so before opening fails.
+        changes: Settings to make after all of the above: what was changed while it was open before.
     """
 
     url: str
@@ -68,6 +74,7 @@ class SourceSpec:
     restore: str = ""
     sdk_settings: str | None = None
     wait_s: float = 0.0
+    changes: CameraChanges | None = None
 
     @property
     def kind(self) -> str:
@@ -205,6 +212,36 @@ class TriggeredSource(Protocol):
         ...
 
 
+@runtime_checkable
+class AdjustableSource(Protocol):
+    """A source whose settings can be read and changed while it delivers, from another thread."""
+
+    @property
+    def info(self) -> SourceInfo | None:
+        """What it delivers since the last change; None while it is not open."""
+        ...
+
+    def camera_state(self) -> CameraState:
+        """Read the settings back.
+
+        Raises:
+            WrongState: It is not open.
+        """
+        ...
+
+    def adjust(self, changes: CameraChanges) -> CameraState:
+        """Change settings, numbers moved into their ranges; binning is left to the next opening.
+
+        Returns:
+            What is set now.
+
+        Raises:
+            ConfigError: There is no such setting, or it cannot be changed now.
+            WrongState: It is not open.
+        """
+        ...
+
+
 def open_source(spec: SourceSpec) -> Source:
     """Return the source that ``spec.url`` names; nothing is opened yet.
 
@@ -228,6 +265,14 @@ def open_source(spec: SourceSpec) -> Source:
         f"There is no source {spec.url!r}.",
         hint="Use synthetic, file:PATH or vimba[:ID].",
     )
+
+
+def frame_buffers(rate_hz: float) -> int:
+    """How many frames may wait for the host, as the SDK's buffers do: `BUFFERED_S` of them.
+
+    The thread that takes them waits for the processor like any other; the buffers bridge that.
+    """
+    return min(max(round(rate_hz * BUFFERED_S), BUFFERS[0]), BUFFERS[1])
 
 
 def refuse_odd_width(width_px: int, pixel_format: PixelFormat) -> None:

@@ -15,14 +15,23 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ipc.camera_control import CameraChanges, CameraState
 from ipc.errors import CameraError, ConfigError, WrongState
 from workers.sources.camera_settings import MAX_SETTINGS_BYTES, parse_settings, read_settings
+from workers.sources.controls import CameraControls
 from workers.sources.delivery import FrameHandler
 from workers.sources.genicam import RATE_FEATURES, Features
-from workers.sources.source import FrameSink, SourceInfo, SourceSpec, SourceStatistics
+from workers.sources.source import (
+    FrameSink,
+    SourceInfo,
+    SourceSpec,
+    SourceStatistics,
+    frame_buffers,
+)
 from workers.sources.vimba_sdk import Sdk
 
 __all__ = ["CAMERA_LOST", "VimbaSource"]
@@ -34,9 +43,6 @@ ASK_EVERY_S = 1.0
 SILENCE_S = 1.0
 SILENCE_PERIODS = 5
 STOP_S = 2.0  # stop_streaming is known to hang (VimbaPython #44)
-# The SDK's thread waits for the processor like any other: its buffers bridge that.
-BUFFERED_S = 0.5
-BUFFERS = (8, 64)
 DEFAULT_RATE_HZ = 30.0
 CAMERA_LOST = "camera_lost"
 
@@ -135,7 +141,7 @@ class VimbaSource:
                 handler.finish(f"{CAMERA_LOST}: {camera_id} is gone")
 
         self._system.register_camera_change_handler(on_change)
-        buffers = min(max(round(info.rate_hz * BUFFERED_S), BUFFERS[0]), BUFFERS[1])
+        buffers = frame_buffers(info.rate_hz)
         try:
             self._camera.start_streaming(handler=handler.on_frame, buffer_count=buffers)
             self._fire_early_triggers()
@@ -173,6 +179,33 @@ class VimbaSource:
         if sdk is not None and self._camera is not None:
             Features(self._camera, sdk.errors).run("TriggerSoftware")
 
+    @property
+    def info(self) -> SourceInfo | None:
+        """What it delivers since the last change; None while it is not open."""
+        return self._info
+
+    def camera_state(self) -> CameraState:
+        """See `workers.sources.source.AdjustableSource.camera_state`."""
+        return self._controls().state()
+
+    def adjust(self, changes: CameraChanges) -> CameraState:
+        """See `workers.sources.source.AdjustableSource.adjust`."""
+        controls = self._controls()
+        controls.apply(changes)
+        state = controls.state()
+        info = self._info
+        if info is not None:
+            rate = _rate_of(state) or info.rate_hz
+            limit_s = None if info.triggered else _silence_limit_s(rate)
+            self._info = replace(info, rate_hz=rate, silence_limit_s=limit_s)
+        return state
+
+    def _controls(self) -> CameraControls:
+        sdk, camera = self._sdk, self._camera
+        if sdk is None or camera is None:
+            raise WrongState("The camera is not open.")
+        return CameraControls(Features(camera, sdk.errors))
+
     def statistics(self) -> SourceStatistics:
         """Counts of the present or last run."""
         return SourceStatistics() if self._handler is None else self._handler.statistics()
@@ -189,6 +222,9 @@ class VimbaSource:
         camera, spec = self._camera, self._spec
         features = Features(camera, sdk.errors)
         moved = self._load_settings(sdk, features)
+        controls, changes = CameraControls(features), spec.changes or CameraChanges()
+        if changes.binning is not None:
+            controls.bin(changes.binning)
         pixel_format = features.choose_format(spec.pixel_format)
         for offset, name, wish in (
             ("OffsetX", "Width", spec.width),
@@ -201,6 +237,7 @@ class VimbaSource:
         if spec.rate_hz is not None:
             features.write("AcquisitionFrameRateEnable", True)
             features.write_first(RATE_FEATURES, spec.rate_hz)
+        controls.apply(changes)
         triggered = features.choose_trigger(spec.trigger)
         width, height = features.read("Width"), features.read("Height")
         if width is None or height is None:
@@ -226,7 +263,7 @@ class VimbaSource:
             },
             clock=f"the camera's time stamps, {self._ticks_hz} Hz (arrival where it sends none)",
             triggered=triggered,
-            silence_limit_s=None if triggered else max(SILENCE_S, SILENCE_PERIODS / rate),
+            silence_limit_s=None if triggered else _silence_limit_s(rate),
             settings=self._save_settings(sdk),
         )
 
@@ -268,13 +305,13 @@ class VimbaSource:
 
     def _watch(self, handler: FrameHandler, stop: threading.Event) -> None:
         """Wait for the end; a silent camera is asked for a value, which fails once it is gone."""
-        sdk, info = self._sdk, self._info
-        assert sdk is not None  # both checked by run
-        assert info is not None
-        silence_s = max(SILENCE_S, SILENCE_PERIODS / info.rate_hz)
+        sdk = self._sdk
+        assert sdk is not None  # checked by run
         features = Features(self._camera, sdk.errors)
         ask_at = 0.0
         while not stop.is_set() and not handler.wait_finished(WATCH_S):
+            info = self._info
+            silence_s = _silence_limit_s(info.rate_hz if info else DEFAULT_RATE_HZ)
             if handler.silent_s() > silence_s and time.monotonic() > ask_at:
                 ask_at = time.monotonic() + ASK_EVERY_S
                 if not features.answers():
@@ -296,6 +333,18 @@ class VimbaSource:
         thread.start()
         thread.join(STOP_S)
         self._hung = thread.is_alive()
+
+
+def _silence_limit_s(rate_hz: float) -> float:
+    return max(SILENCE_S, SILENCE_PERIODS / rate_hz)
+
+
+def _rate_of(state: CameraState) -> float | None:
+    """Frames per second: a long exposure slows a camera down, whatever its rate is set to."""
+    rate, exposure_us = state.frame_rate_hz, state.exposure_us
+    if rate is None or exposure_us is None:
+        return rate
+    return min(rate, 1e6 / exposure_us)
 
 
 def _not_as_asked(spec: SourceSpec, given: dict[str, float]) -> list[str]:
