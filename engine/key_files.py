@@ -1,8 +1,8 @@
 """Files that hold keys and passwords: reading them, and creating them once.
 
 Key files (64 hex digits), passwords (first line of a file, an inherited descriptor or a prompt),
-X25519 pairs as PEM. A secret is read only from what its owner alone can open, and never taken from
-argv or the environment. What becomes of the bytes is ``keys``.
+X25519 pairs and Ed25519 signing pairs as PEM. A secret is read only from what its owner alone can
+open, and never taken from argv or the environment. What becomes of the bytes is ``keys``.
 
 No secret is ever part of an exception of this module.
 """
@@ -20,6 +20,7 @@ from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from engine.container.recipients import KEY_BYTES, key_file_id, public_key_id
@@ -29,12 +30,19 @@ from ipc.osdep import create_private, is_private, lock_in_memory, sync_directory
 __all__ = [
     "Source",
     "checked_password",
+    "key_of_line",
     "new_key_file",
     "new_key_pair",
+    "new_sign_key",
+    "private_key_of_pem",
     "read_key_file",
+    "read_line",
     "read_password",
     "read_private_key",
     "read_public_key",
+    "read_sign_key",
+    "read_verify_key",
+    "verify_key_of_pem",
 ]
 
 PROMPT: Final = "prompt"
@@ -64,7 +72,19 @@ def read_key_file(source: Source) -> bytes:
 
     Source: FORMAT.md, "A key file".
     """
-    line = _read_line(source)
+    return key_of_line(read_line(source), source)
+
+
+def key_of_line(line: bytes, source: Source) -> bytes:
+    """The 32 bytes of a key from the first line of its file.
+
+    Args:
+        line: Without its line end.
+        source: How a message names it.
+
+    Raises:
+        KeyFileError: not 64 hex digits.
+    """
     if not _KEY_LINE.fullmatch(line):
         raise KeyFileError(
             f"{source} is not a key file: 64 hex digits and a newline.",
@@ -92,7 +112,7 @@ def read_password(source: Source) -> str:
     """
     if source == PROMPT:
         return checked_password(getpass.getpass("Password: "), "The password")
-    text = _decoded(_read_line(source))
+    text = _decoded(read_line(source))
     if text is None:
         raise KeyFileError(
             f"The password in {source} is not UTF-8.", hint="Save the file as UTF-8."
@@ -131,7 +151,19 @@ def read_private_key(source: Source) -> bytes:
     Raises:
         KeyFileError: missing, readable by others, or not such a PEM.
     """
-    pem = _read_all(source, owner_only=True)
+    return private_key_of_pem(_read_all(source, owner_only=True), source)
+
+
+def private_key_of_pem(pem: bytes, source: Source) -> bytes:
+    """The 32 raw bytes of a private key.
+
+    Args:
+        pem: PKCS8, not encrypted.
+        source: How a message names it.
+
+    Raises:
+        KeyFileError: not such a PEM.
+    """
     try:
         key = serialization.load_pem_private_key(pem, password=None)
         if not isinstance(key, X25519PrivateKey):
@@ -144,6 +176,26 @@ def read_private_key(source: Source) -> bytes:
     raw = key.private_bytes_raw()
     lock_in_memory(raw)
     return raw
+
+
+def read_line(source: Source) -> bytes:
+    """The first line of a file that its owner alone may read, without its line end.
+
+    Args:
+        source: Such a file, or ``fd:N``, read up to the first newline.
+
+    Raises:
+        KeyFileError: missing, readable by others, or a line longer than 1024 bytes.
+    """
+    descriptor = _descriptor_of(source)
+    if descriptor is None:
+        data = _read_file(Path(source), _LINE_BYTES + 1, owner_only=True)
+    else:
+        data = _read_descriptor(descriptor, _LINE_BYTES + 1, until_newline=True)
+    line = data.partition(b"\n")[0].removesuffix(b"\r")
+    if len(line) > _LINE_BYTES:
+        raise KeyFileError(f"The first line of {source} is longer than {_LINE_BYTES} bytes.")
+    return line
 
 
 def checked_password(text: str, what: str) -> str:
@@ -189,10 +241,95 @@ def new_key_pair(private_path: Path, public_path: Path) -> bytes:
             neither was made.
     """
     key = X25519PrivateKey.generate()
+    _create_pair(key, private_path, public_path)
+    return public_key_id(key.public_key().public_bytes_raw())
+
+
+def new_sign_key(private_path: Path, public_path: Path, password: str = "") -> Ed25519PublicKey:
+    """Create an Ed25519 pair for signing: files as those of ``new_key_pair``.
+
+    Args:
+        private_path: The private key's.
+        public_path: The public key's.
+        password: Encrypts the private key (PKCS8); empty leaves that to the file's mode.
+
+    Raises:
+        KeyFileError: see ``new_key_pair``.
+    """
+    key = Ed25519PrivateKey.generate()
+    _create_pair(key, private_path, public_path, password)
+    return key.public_key()
+
+
+def read_sign_key(source: Source, password: str = "") -> Ed25519PrivateKey:
+    """Read an Ed25519 private key from PEM (PKCS8).
+
+    Args:
+        source: A file readable by its owner alone, or ``fd:N``, read to its end.
+        password: What it is encrypted with; empty if it is not.
+
+    Raises:
+        KeyFileError: missing, readable by others, not such a PEM, or another password.
+    """
+    pem = _read_all(source, owner_only=True)
+    try:
+        key = serialization.load_pem_private_key(pem, password.encode() or None)
+    except TypeError:  # a password is missing, or too many
+        needed = "needs its password" if not password else "has no password"
+        raise KeyFileError(f"{source} {needed}.", hint="See --sign-password-file.") from None
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFileError(
+            f"{source} is not an Ed25519 private key in PEM, or has another password.",
+            hint="Make one with `sealrec keys sign-key`.",
+        )
+    return key
+
+
+def read_verify_key(source: Source) -> Ed25519PublicKey:
+    """Read an Ed25519 public key from PEM (SubjectPublicKeyInfo); anyone may read the file.
+
+    Raises:
+        KeyFileError: missing, or not such a PEM.
+    """
+    return verify_key_of_pem(_read_all(source, owner_only=False), source)
+
+
+def verify_key_of_pem(pem: bytes, source: Source) -> Ed25519PublicKey:
+    """The Ed25519 public key in a PEM.
+
+    Args:
+        pem: SubjectPublicKeyInfo.
+        source: How a message names it.
+
+    Raises:
+        KeyFileError: not such a PEM.
+    """
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyFileError(
+            f"{source} is not an Ed25519 public key in PEM.",
+            hint="`sealrec keys sign-key` makes it, beside the private key.",
+        )
+    return key
+
+
+def _create_pair(
+    key: X25519PrivateKey | Ed25519PrivateKey,
+    private_path: Path,
+    public_path: Path,
+    password: str = "",
+) -> None:
+    """Create the two PEM files of a pair, or neither."""
+    locked: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        locked = serialization.BestAvailableEncryption(password.encode())
     private_pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked
     )
     public_pem = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -203,7 +340,6 @@ def new_key_pair(private_path: Path, public_path: Path) -> bytes:
     except KeyFileError:
         private_path.unlink()
         raise
-    return public_key_id(key.public_key().public_bytes_raw())
 
 
 def _is_utf8(text: str) -> bool:
@@ -221,19 +357,6 @@ def _decoded(line: bytes) -> str | None:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-
-
-def _read_line(source: Source) -> bytes:
-    """The first line of a secret file or descriptor, without its line end."""
-    descriptor = _descriptor_of(source)
-    if descriptor is None:
-        data = _read_file(Path(source), _LINE_BYTES + 1, owner_only=True)
-    else:
-        data = _read_descriptor(descriptor, _LINE_BYTES + 1, until_newline=True)
-    line = data.partition(b"\n")[0].removesuffix(b"\r")
-    if len(line) > _LINE_BYTES:
-        raise KeyFileError(f"The first line of {source} is longer than {_LINE_BYTES} bytes.")
-    return line
 
 
 def _read_all(source: Source, *, owner_only: bool) -> bytes:

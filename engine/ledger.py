@@ -31,7 +31,10 @@ WRITTEN = "written"
 CLASSES = (WRITTEN, *(c.label for c in LossClass))
 # What an encoder said before it died, or of a disk that failed under it, may be overtaken: the
 # frame is in a file all the same, or an earlier word names it. Capture's classes never are.
-OVERTAKEN = (LossClass.ENCODE_ERROR, LossClass.WRITE_ERROR, LossClass.ENCODER_LOST)
+OVERTAKEN = (
+    LossClass.PAUSED,  # a pause that a dead encoder had not heard of yet, and its successor has
+    *(LossClass.ENCODE_ERROR, LossClass.WRITE_ERROR, LossClass.ENCODER_LOST),
+)
 
 
 class Runs:
@@ -205,6 +208,19 @@ class Ledger:
     def merge(self, other: Ledger) -> None:
         """Count everything that the other ledger holds as well."""
         self.add_snapshot(other.snapshot())
+
+    def ranges(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Every id that has one, as ``(class, epoch, first_id, last_id)``, in order.
+
+        A frame that is written may be named by an encoder's class as well; it counts as written.
+        """
+        found = [
+            (number, first, last, loss_class.label if loss_class is not None else WRITTEN)
+            for number, epoch in self._epochs.items()
+            for loss_class, runs in [(None, epoch.written), *epoch.lost.items()]
+            for first, last in runs
+        ]
+        return tuple((name, number, first, last) for number, first, last, name in sorted(found))
 
     def snapshot(self) -> dict[str, Any]:
         """The whole ledger as plain lists, for a message."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from engine import keys
 from engine.config import RecordingConfig
 from engine.container import names, recovery
-from engine.container.header import new_core, new_header
+from engine.container.header import Header, new_core, new_header
 from engine.container.part import PartReader
 from engine.container.payload import PAYLOAD_OFFSET, PREAMBLE
 from engine.container.recipients import DataKeySecret, Recipient
@@ -68,12 +68,14 @@ class PartRecovered:
         ledger: What it holds.
         state: ``sealed``, ``recovered`` or ``incomplete``.
         error: For a person; empty if it was closed.
+        header: The one in force; None if it was not closed.
     """
 
     part: Part
     ledger: Ledger
     state: str
     error: str = ""
+    header: Header | None = None
 
 
 class Parts:
@@ -176,9 +178,9 @@ class Parts:
         self._close_and_count(part, post)
 
     def recount(self, post: Callable[[PartRecovered], None]) -> None:
-        """Count the current part, which is sealed, from its own tables.
+        """Close the current part, which is sealed, and count it from its own tables.
 
-        Its encoder died before it could say all that it had written.
+        Its encoder died before it could do that, or say all that it had written.
 
         Args:
             post: Gets the outcome, from another thread.
@@ -202,13 +204,26 @@ class Parts:
             part.file_bytes = part.path.stat().st_size
 
     def was_sealed(self) -> bool:
-        """Whether the current part got its final name, whatever its encoder could still say."""
+        """Whether the current part's seal is whole, whatever its encoder could still do or say.
+
+        It may lack its final name; `recount` gives it that. Another part behind it would make a
+        liar of a seal that says it is the last.
+        """
         part = self.current
-        if part is None or part.state != "open" or not part.path.exists():
+        if part is None or part.state != "open":
             return False
-        part.state, part.file_bytes = "sealed", part.path.stat().st_size
+        if not part.path.exists() and not self._is_seal_whole(part):
+            return False
+        part.state = "sealed"
         self._note_commitment(part)
         return True
+
+    def _is_seal_whole(self, part: Part) -> bool:
+        try:
+            with PartReader.open(names.open_path(part.path), DataKeySecret(self.dek)) as reader:
+                return reader.seal_offset is not None
+        except (SealrecError, OSError):
+            return False
 
     def existing_paths(self) -> list[Path]:
         """Where each part is now, under its final name or still ``.open``."""
@@ -246,7 +261,7 @@ def _recover(part: Part, secret: DataKeySecret) -> PartRecovered:
             for loss in reader.seal.lost if reader.seal is not None else ():
                 ledger.add_lost(loss)
             part.end_pts = max(part.end_pts, reader.end_pts)
-            return PartRecovered(part, ledger, reader.state)
+            return PartRecovered(part, ledger, reader.state, header=reader.header)
     except (SealrecError, OSError) as error:
         return PartRecovered(part, ledger, "incomplete", str(error))
 

@@ -19,7 +19,7 @@ from ipc import osdep
 from ipc.channel import MAX_WORKER_MESSAGE_BYTES, Channel
 from ipc.errors import ChannelError, FrameTooLarge, PeerDied, ProtocolError, SealrecError
 from ipc.lifeline import WorkerArguments, worker_command
-from ipc.messages import FromCameras, FromCapture, FromEncoder, Message
+from ipc.messages import FromCameras, FromCapture, FromEncoder, FromStill, Message
 from ipc.ring import RingHandles
 
 __all__ = ["MODULES", "WorkerExit", "WorkerMessage", "WorkerProcess"]
@@ -28,6 +28,7 @@ MODULES: dict[str, tuple[str, Any]] = {
     "capture": ("workers.capture", FromCapture),
     "encoder": ("workers.encoder", FromEncoder),
     "cameras": ("workers.cameras", FromCameras),
+    "still": ("workers.still", FromStill),
 }
 
 
@@ -51,7 +52,7 @@ class WorkerProcess:
     """One running worker.
 
     Args:
-        role: ``capture``, ``encoder`` or ``cameras``.
+        role: ``capture``, ``encoder``, ``still`` or ``cameras``.
         ring: Handles to inherit; None for one that works on no frames.
         deliver: Called from the watching thread with WorkerMessage and, last, WorkerExit.
     """
@@ -69,7 +70,7 @@ class WorkerProcess:
         read, child_write = os.pipe()
         try:
             arguments = WorkerArguments(child_read, child_write, ring)
-            self._process = _spawn(module, arguments, low_priority=role == "encoder")
+            self._process = _spawn(module, arguments, low_priority=role in ("encoder", "still"))
         except OSError:
             os.close(read)
             os.close(write)

@@ -1,14 +1,14 @@
-"""One recording as it runs: carries out what `lifecycle` decides and keeps the account.
+"""One recording as the supervisor keeps it: its parts, its keys, its ledger, its place in the ring.
 
-Owns the ring, the two workers, the data key, the list of parts and the live ledger. Everything here
-runs on the supervisor's thread; only the recovery of a dead part runs beside it. It decides nothing
-about races (that is `lifecycle`) and shows nothing to anyone (that is `supervisor`).
+It runs no process and decides nothing: `pipeline` tells it what the workers said, and asks it for
+the encoder's orders. One pipeline makes one recording, or one after another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,115 +16,71 @@ from typing import Any
 
 import msgspec
 
-from engine import software
+from engine import chronicle, software
 from engine.config import RecordingConfig
 from engine.latency import Latencies
 from engine.ledger import Ledger, WrittenRun
 from engine.leftovers import leftovers
-from engine.lifecycle import DRAIN_S, Lifecycle, Phase
+from engine.opening import OpenedSource
 from engine.parts import Part, PartRecovered, Parts
-from engine.processes import WorkerExit, WorkerMessage, WorkerProcess
-from engine.steps import (
-    Action,
-    AllocateRing,
-    Announce,
-    BeginStream,
-    CancelTimer,
-    Conclude,
-    EndStream,
-    FinishRecording,
-    Kill,
-    OpenPart,
-    OpenSource,
-    PartEnded,
-    PartGone,
-    PartReady,
-    Problem,
-    RetirePart,
-    RingReady,
-    RingRefused,
-    Role,
-    SetTimer,
-    SourceHeard,
-    SourceReady,
-    SourceSilent,
-    StartRequested,
-    StartWorker,
-    StopRequested,
-    StreamOver,
-    TimerFired,
-    WorkerGone,
-    WorkerRefused,
-    WorkerSilent,
-)
-from engine.steps import Event as Step
+from engine.steps import Conclude
 from ipc import messages
-from ipc.errors import ConfigError, MemoryRefused, SealrecError, WrongState
-from ipc.frame import Loss, LossClass, PixelFormat
+from ipc.errors import SealrecError
+from ipc.frame import Loss, LossClass
 from ipc.messages import (
-    EncoderStatus,
     EpochMapped,
-    Failure,
     FragmentDurable,
-    FramesLost,
     LossRow,
-    PartFailed,
-    PartNeeded,
+    NoteEvent,
     PartOpened,
     PartSealed,
+    PausePlaced,
+    RecordingBegan,
+    RecordingEnded,
     SourceOpened,
-    StreamEnded,
-    WorkerStatus,
 )
-from ipc.ring import Ring, RingStatistics
+from ipc.ring import RingHandles, RingStatistics
 
-__all__ = ["Recording"]
+__all__ = ["Durable", "Recording", "Tell"]
 
-SILENT_S = 5.0
-# A set duration is so many frames; of a camera that loses time, so many seconds and a bit.
-LATE_S = 1.0
-# A camera that is opened again may be missing for a while; then another process tries.
-REOPEN_WAIT_S = 10.0
-# Announcements that the file keeps as well.
-NOTED = ("camera_lost", "camera_back", "worker_hung", "worker_restarted", "disk_low")
-SILENT_AT_START_S = 30.0
-LEAVE_S = 3.0
-NO_RING = RingStatistics(
-    slots=0,
-    slot_bytes=0,
-    published=0,
-    released=0,
-    committed=0,
-    high_water=0,
-    offered=0,
-    lost={},
-    losses_waiting=0,
-    epoch=0,
-    ended=False,
-    last_host_ns=None,
-    crash_cover_frames=0,
-)
+Tell = Callable[[str, str, dict[str, Any]], None]
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What the workers last said of themselves."""
+class Durable:
+    """When something last became durable, and how long it took."""
 
-    status: dict[str, WorkerStatus] = field(default_factory=dict)
-    heard: dict[str, float] = field(default_factory=dict)
-    encoder: EncoderStatus | None = None
-    durable_at: float | None = None
+    at: float | None = None
     write_s: float = 0.0
     sync_s: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
 
 
-@dataclass(frozen=True, slots=True)
-class _StartFailed:
-    """The system gave no process; the shell's code for it."""
+@dataclass(slots=True)
+class _Span:
+    """Where in the ring a recording lies; one that has the ring for itself is all of it.
 
-    role: Role
-    exit_code: int = 127
+    Attributes:
+        since_ns: Its first frame arrived then or later; None once it is known, or for all frames.
+        live_ns: Frames that arrived before are its pre-roll.
+        first_seq, lost_before: The ring's cursor and count of lost frames at its begin.
+        end: The same at its end, once the encoder has said so.
+    """
+
+    since_ns: int | None = None
+    live_ns: int = 0
+    first_seq: int = 0
+    lost_before: int = 0
+    end: RecordingEnded | None = None
+
+    def offered(self, ring: RingStatistics) -> int:
+        """Frames of the recording that the source offered."""
+        if self.since_ns is not None:
+            return 0  # the encoder has not begun
+        through, lost = ring.published, ring.offered - ring.published
+        if self.end is not None:
+            through, lost = self.end.through, self.end.lost
+        return max(0, through - self.first_seq + lost - self.lost_before)
 
 
 class Recording:
@@ -132,485 +88,282 @@ class Recording:
 
     Args:
         config: Checked already.
-        post: Puts an item into the supervisor's inbox, from any thread.
-        announce: Tells the controller of an event: kind, text, details.
+        tell: Tells the controller of an event: kind, text, details.
+        put: Takes what the catalog shall know.
+
+    Attributes:
+        config: Without its keys.
+        chronicle: Tells the catalog.
+        audit_head: Gives the last row of the catalog's audit, for the seal; empty without one.
+        called_ns: When it was asked for, ``time.perf_counter_ns()``.
+        concluded: Set once it is over.
+        began_at: Monotonic time.
 
     Raises:
         ConfigError, KeyFileError, DiskError: nothing was started and nothing was written.
     """
 
     def __init__(
-        self,
-        config: RecordingConfig,
-        post: Callable[[object], None],
-        announce: Callable[[str, str, dict[str, Any]], None],
+        self, config: RecordingConfig, tell: Tell, put: chronicle.Put = chronicle.nobody
     ) -> None:
-        self._post, self._announce = post, announce
+        self.called_ns = time.perf_counter_ns()
         self.parts = Parts(config)
+        self.chronicle = chronicle.Chronicle(put, self.parts.recording_id)
         # Keys are derived by now; a password must not stay here as long as the recording runs.
         self.config = msgspec.structs.replace(config, keys=[])
-        self.ring = Ring.reserve()
-        self.lifecycle = Lifecycle(
-            camera_return_s=config.camera_return_s,
-            duration_s=config.seconds if config.source_kind == "vimba" else None,
-            source_restarts=config.source_kind != "file",
-        )
         self.ledger = Ledger()
-        self.workers: dict[str, WorkerProcess] = {}
-        self.seen = _Seen()
-        self.source: SourceOpened | None = None
+        self.durable = Durable()
         self.began_at = time.monotonic()
         self.concluded: Conclude | None = None
-        self._frame: dict[str, Any] = {}
-        self._settings = ""
-        self._end_gap: messages.LossRow | None = None
+        self.finish_waits = False
+        self.audit_head: Callable[[], str] = str
+        self._tell = tell
+        self._span = _Span()
         self._origin_ns: int | None = None
         self._offsets: dict[int, int] = {}
-        self._timers: dict[str, float] = {}
-        self._opening: set[str] = set()
-        self._finish_waits = False
-        self._part_needed = False
-        self._leave_by: float | None = None
+        self._end_gap: LossRow | None = None
+        self._pauses: list[tuple[int, bool, int]] = []
+        self._notes: deque[NoteEvent] = deque()
+        self._serial = 0
 
-    # --- what comes in ------------------------------------------------------------------------
+    def begin_in(self, ring: RingStatistics) -> None:
+        """Take a part of a ring that others use too: from the call on, and the pre-roll before."""
+        pre_roll_ns = round((self.config.pre_roll_s or 0) * 1e9)
+        self._span = _Span(since_ns=self.called_ns - pre_roll_ns, live_ns=self.called_ns)
+        self._span.first_seq = ring.published
 
-    def start(self) -> None:
-        """Begin."""
-        self._feed(StartRequested())
+    # --- what the encoder says ----------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Stop the source, drain, seal; a second call changes nothing."""
-        self._feed(StopRequested())
-
-    def trigger(self) -> bool:
-        """Let the camera take one frame; False if none waits for that."""
-        source = self.source
-        waits = source is not None and source.triggered and "capture" in self.workers
-        lifecycle = self.lifecycle
-        if waits and lifecycle.phase is Phase.RECORDING and not lifecycle.camera_away:
-            self._send("capture", messages.FireTrigger())
-            return True
-        return False
-
-    def take(self, item: object) -> None:
-        """Take one item from the inbox."""
-        if isinstance(item, WorkerMessage):
-            if self.workers.get(item.worker.role) is item.worker:
-                self.seen.heard[item.worker.role] = time.monotonic()
-            self._message(item.worker.role, item.message)
-        elif isinstance(item, WorkerExit):
-            self._exited(item)
-        elif isinstance(item, _StartFailed) and self.concluded is None:
-            self._feed(WorkerGone(item.role, item.exit_code))
-        elif isinstance(item, PartRecovered):
-            self._recovered(item)
-
-    def tick(self, *, stalled: bool) -> None:
-        """Fire what is due; ``stalled`` says that the supervisor itself was held up just now."""
-        now = time.monotonic()
-        due = [name for name, at in self._timers.items() if at <= now]
-        for name in due:
-            if self._timers.pop(name, None) is not None:
-                self._feed(TimerFired(name))
-        starting = self.lifecycle.phase is Phase.STARTING
-        for role, heard in list(self.seen.heard.items()):
-            # Imports, a camera and an encoder take their time, also in the middle of a recording.
-            limit = SILENT_AT_START_S if starting or role in self._opening else SILENT_S
-            if stalled:
-                self.seen.heard[role] = now  # their heartbeats wait in the pipe
-            elif now - heard > limit and role in self.workers:
-                self.seen.heard[role] = now
-                self._feed(WorkerSilent(role))  # type: ignore[arg-type]
-        if self._leave_by is not None and now > self._leave_by:
-            for worker in self.workers.values():
-                worker.kill()
-
-    @property
-    def next_timer(self) -> float | None:
-        """Monotonic time of the next timer."""
-        return min(self._timers.values(), default=None)
-
-    @property
-    def finished(self) -> bool:
-        """Concluded, all workers gone, all recoveries done."""
-        return self.concluded is not None and not self.workers and not self.parts.recovering
-
-    def _feed(self, event: Step) -> None:
-        for action in self.lifecycle.handle(event):
-            self._do(action)
-
-    def _message(self, role: str, message: messages.Message) -> None:  # noqa: PLR0912 - one case each
+    def take(self, message: messages.Message) -> None:
+        """Take a message of the encoder's that says something of this recording's files."""
         match message:
-            case WorkerStatus():
-                self.seen.status[role] = message
-            case EncoderStatus():
-                self.seen.encoder = message
+            case RecordingBegan(first_seq, lost_before):
+                self._span = _Span(None, self._span.live_ns, first_seq, lost_before)
+            case PausePlaced(host_ns, since_seq):
+                self._pauses = [
+                    (at_ns, paused, since_seq if at_ns == host_ns else seq)
+                    for at_ns, paused, seq in self._pauses
+                ]
+            case RecordingEnded():
+                self._span.end = message
             case FragmentDurable():
                 self._durable(message)
-            case FramesLost():
-                self._count_lost(message.lost)
             case EpochMapped():
                 self._origin_ns = message.host_origin_ns
                 self._offsets[message.epoch] = message.offset_ns
-            case SourceOpened():
-                self._opened(message)
-            case messages.SourceSilent():
-                self._feed(SourceSilent(message.reason))
-            case messages.SourceHeard():
-                self._feed(SourceHeard())
-            case StreamEnded():
-                self._feed(StreamOver(message.reason))
             case PartOpened():
-                self._opening.discard(role)
                 self.parts.opened(message.encoder, hardware=message.hardware)
-                self._feed(PartReady())
-            case PartNeeded():
-                self._frame |= {
-                    "width_px": message.width_px,
-                    "height_px": message.height_px,
-                    "pixel_format": message.pixel_format,
-                }
+                self.chronicle.part_opened(self.part)
             case PartSealed():
                 self._sealed(message)
-            case PartFailed():
-                self._part.state = "sealed" if message.sealed else "failed"
-                self._feed(PartGone(Problem(message.code, message.message, message.hint)))
-            case Failure():
-                problem = Problem(message.code, message.message, message.hint)
-                self._feed(WorkerRefused(role, problem))  # type: ignore[arg-type]
-            case messages.Event():
-                self._announce(message.kind, message.text, message.details)
-
-    def _opened(self, source: SourceOpened) -> None:
-        self.source = source
-        self._settings = self._settings or source.settings
-        self._opening.discard("capture")
-        if not self._frame:
-            self._frame = {
-                "width_px": source.width_px,
-                "height_px": source.height_px,
-                "pixel_format": source.pixel_format,
-                "rate_hz": source.rate_hz,
-            }
-        self._feed(SourceReady())
 
     def _durable(self, fragment: FragmentDurable) -> None:
         for first_seq, last_seq, epoch, first_id in fragment.rows:
             self.ledger.add_written(WrittenRun(first_seq, last_seq, epoch, first_id))
-        self._count_lost(fragment.lost)
-        seen, part = self.seen, self._part
-        seen.durable_at = time.monotonic()
-        if "drain" in self._timers:  # slow is not hung
-            self._timers["drain"] = seen.durable_at + DRAIN_S
-        seen.write_s, seen.sync_s = fragment.write_s, fragment.sync_s
+        self.count_lost(fragment.lost)
+        self._forget_notes(fragment.notes)
+        durable, part = self.durable, self.part
+        durable.at = time.monotonic()
+        durable.write_s, durable.sync_s = fragment.write_s, fragment.sync_s
         part.file_bytes = fragment.file_bytes
         part.end_pts = max(part.end_pts, fragment.pts_end)
-        if fragment.first_host_ns is not None and fragment.last_host_ns is not None:
+        first_ns, last_ns = fragment.first_host_ns, fragment.last_host_ns
+        # A pre-roll waited for the call, not for the disk.
+        if first_ns is not None and last_ns is not None and first_ns >= self._span.live_ns:
             frames = sum(last - first + 1 for first, last, *_ in fragment.rows)
-            seen.latencies.add(
-                frames,
-                first_host_ns=fragment.first_host_ns,
-                last_host_ns=fragment.last_host_ns,
-                durable_ns=fragment.durable_ns,
+            durable.latencies.add(
+                frames, first_host_ns=first_ns, last_host_ns=last_ns, durable_ns=fragment.durable_ns
             )
 
-    def _count_lost(self, rows: list[messages.LossRow]) -> None:
+    def count_lost(self, rows: list[LossRow]) -> None:
+        """Count rows of losses, and tell of those that are new."""
         counted: dict[str, int] = {}
+        told: list[Loss] = []
         for row in rows:
             with contextlib.suppress(KeyError):
-                new = self.ledger.add_lost(row.loss())
+                loss, gaps = row.loss(), self.ledger.gaps
+                new = self.ledger.add_lost(loss)
                 counted[row.label] = counted.get(row.label, 0) + new
+                if new or self.ledger.gaps > gaps:
+                    told.append(loss)
+        self.chronicle.lost(told)
         for label, frames in counted.items():
-            if frames:
+            # Frames of a pause are not lost by a fault; their count is in every status.
+            if frames and label != LossClass.PAUSED.label:
                 ids = [(row.first_id, row.last_id) for row in rows if row.label == label]
-                self._announce(
+                self._tell(
                     "frames_lost",
                     f"{frames} frames lost: {label}",
                     {"class": label, "frames": frames, "ids": ids[:100]},
                 )
 
     def _sealed(self, message: PartSealed) -> None:
-        part = self._part
+        part = self.part
         part.state, part.path = "sealed", Path(message.path)
         part.file_bytes = message.size_bytes
         part.end_pts = max(part.end_pts, message.end_pts)
-        self._count_lost(message.lost)
-        self._feed(PartEnded(message.last))
+        self.count_lost(message.lost)
+        self._forget_notes(message.notes)
+        self.chronicle.part_sealed(part, message)
 
-    def _exited(self, exit_: WorkerExit) -> None:
-        role = exit_.worker.role
-        if self.workers.get(role) is not exit_.worker:
-            return
-        del self.workers[role]
-        self.seen.heard.pop(role, None)
-        if self.concluded is None:
-            sealed = role == "encoder" and self.parts.was_sealed()
-            if sealed:
-                self.parts.recount(self._post)  # its last words may have died with it
-            ring = self.statistics
-            whole = sealed and ring.committed >= ring.published
-            self._feed(WorkerGone(role, exit_.exit_code, whole))  # type: ignore[arg-type]
+    def recovered(self, item: PartRecovered) -> None:
+        """A part of a dead encoder was closed and counted."""
+        self.parts.recovered(item)
+        self.ledger.merge(item.ledger)
+        kind = "recovery_failed" if item.error else "part_recovered"
+        self._tell(kind, item.error, {"path": str(item.part.path)})
+        self.chronicle.part_recovered(item)
 
-    # --- what is done -------------------------------------------------------------------------
-
-    def _do(self, action: Action) -> None:  # noqa: PLR0912 - one case per action
-        match action:
-            case StartWorker(role):
-                self._start_worker(role)
-            case Kill(role):
-                if role in self.workers:
-                    self.workers[role].kill()
-            case OpenSource():
-                spec = self._spec_for_rest()
-                self._send("capture", messages.OpenSource(spec=spec, policy=self.config.policy))
-            case BeginStream():
-                self._send("capture", messages.BeginStream(max_frames=self._frames_left()))
-            case EndStream():
-                self._send("capture", messages.EndStream())
-            case AllocateRing():
-                self._allocate()
-            case OpenPart():
-                self._open_part()
-            case RetirePart():
-                self.parts.retire(self._post)
-            case FinishRecording():
-                self._finish()
-            case SetTimer(name, seconds):
-                if name == "duration" and self._frames_left() is not None:
-                    seconds += LATE_S
-                self._timers[name] = time.monotonic() + seconds
-            case CancelTimer(name):
-                self._timers.pop(name, None)
-            case Announce(kind, text):
-                if kind == "recording_started":
-                    self.began_at = time.monotonic()
-                self.announce(kind, text, self._details(kind))
-            case Conclude():
-                self._conclude(action)
-
-    def announce(self, kind: str, text: str, details: dict[str, Any]) -> None:
-        """Tell the controller of an event, and the file if it is one to be kept."""
-        if kind in NOTED:
-            now = time.perf_counter_ns()
-            self._send("encoder", messages.NoteEvent(host_ns=now, kind=kind, text=text))
-        self._announce(kind, text, details)
-
-    def _start_worker(self, role: Role) -> None:
-        try:
-            self.workers[role] = WorkerProcess(role, self.ring.handles, self._post)
-        except OSError as error:
-            self._announce("error", f"{role} cannot be started: {error.strerror}", {})
-            self._post(_StartFailed(role))  # after this list of actions
-            return
-        self.seen.heard[role] = time.monotonic()
-        self._opening.add(role)
-        if role == "encoder":
-            self.seen.encoder = None  # a dead one's stall is not this one's
-
-    def _send(self, role: str, message: messages.Message) -> None:
-        if role in self.workers:
-            self.workers[role].send(message)
-
-    def _details(self, kind: str) -> dict[str, Any]:
-        if kind == "recording_started":
-            path, recording_id = self.parts.base, self.parts.recording_id
-            return {
-                "path": str(path),
-                "recording_id": recording_id.hex(),
-                "source": self._source_details(),
-            }
-        if kind in ("part_opened", "part_sealed"):
-            return {"path": str(self._part.path), "index": self._part.index}
-        return {}
-
-    def _source_details(self) -> dict[str, Any]:
-        source = self.source
-        if source is None:
-            return {}
-        return {
-            "width_px": source.width_px,
-            "height_px": source.height_px,
-            "pixel_format": source.pixel_format,
-            "rate_hz": source.rate_hz,
-            "triggered": source.triggered,
-            "camera": source.camera,
-        }
-
-    def _spec_for_rest(self) -> dict[str, Any]:
-        """The source's specification; after a restart with the frames that are still to come.
-
-        A camera is opened again as itself, with the settings that it had: one that was unplugged
-        has forgotten them.
-        """
-        spec = self.config.source_spec()
-        if self.config.source_kind == "vimba" and self.source is not None:
-            spec["url"] = f"vimba:{self.source.camera.get('id', '')}"
-            spec["restore"] = self._settings
-            spec["wait_s"] = REOPEN_WAIT_S
-        if spec["frames"] is not None and self.source is not None:
-            spec["frames"] = max(1, spec["frames"] - self.statistics.offered)
-        return spec
-
-    def _frames_left(self) -> int | None:
-        """Limit for sources that do not keep one themselves."""
-        config, source = self.config, self.source
-        limit = config.frames
-        if config.source_kind == "synthetic" or source is None:
-            return None
-        if config.seconds is not None and not source.triggered:
-            by_time = max(1, round(config.seconds * source.rate_hz))
-            limit = by_time if limit is None else min(limit, by_time)
-        return None if limit is None else max(1, limit - self.statistics.offered)
-
-    def _allocate(self) -> None:
-        source = self.source
-        assert source is not None
-        try:
-            pixel_format = PixelFormat(source.pixel_format)
-            slot_bytes = pixel_format.size_bytes(source.width_px, source.height_px)
-            slots = self.config.ring_slots(slot_bytes, source.rate_hz)
-            self.ring.allocate(slots=slots, slot_bytes=slot_bytes)
-        except (MemoryRefused, ConfigError, ValueError) as error:
-            code = getattr(error, "code", "config")
-            hint = getattr(error, "hint", "")
-            text = getattr(error, "message", str(error))
-            self._feed(RingRefused(Problem(code, text, hint)))
-            return
-        self._feed(RingReady())
+    # --- marks, events and pauses -------------------------------------------------------------
 
     @property
-    def _part(self) -> Part:
+    def paused(self) -> bool:
+        """Frames are named as paused."""
+        return bool(self._pauses) and self._pauses[-1][1]
+
+    def pause(self, *, paused: bool) -> messages.SetPaused:
+        """Note a pause or its end; the order for the encoder."""
+        self._pauses.append((time.perf_counter_ns(), paused, 0))
+        self.chronicle.paused(paused=paused)
+        return messages.SetPaused(host_ns=self._pauses[-1][0], paused=paused)
+
+    def note(self, kind: str, text: str, *, mark: bool = False) -> NoteEvent:
+        """Something to be kept in the file, now; kept here until it is durable."""
+        self._serial += 1
+        note = NoteEvent(
+            host_ns=time.perf_counter_ns(), kind=kind, text=text, serial=self._serial, mark=mark
+        )
+        self._notes.append(note)
+        if mark:
+            self.chronicle.marked(note)
+        return note
+
+    @property
+    def notes(self) -> tuple[NoteEvent, ...]:
+        """Notes that are not durable yet: a successor of a dead encoder is told them again."""
+        return tuple(self._notes)
+
+    def _forget_notes(self, through: int) -> None:
+        while self._notes and self._notes[0].serial <= through:
+            self._notes.popleft()
+
+    # --- orders for the encoder ---------------------------------------------------------------
+
+    @property
+    def part(self) -> Part:
+        """The newest part; only once one was begun."""
         part = self.parts.current
         assert part is not None
         return part
 
-    def _open_part(self) -> None:
-        try:
-            part, header = self.parts.begin()
-        except SealrecError as error:
-            self._feed(PartGone(Problem(error.code, error.message, error.hint)))
-            return
-        self._send(
-            "encoder",
-            messages.OpenPart(
-                index=part.index,
-                path=str(part.path),
-                header=header,
-                dek=self.parts.dek,
-                video=self.config.video(),
-                frame=self._frame,
-                session=self._session(),
-                host_origin_ns=self._origin_ns,
-                epoch_offsets=list(self._offsets.items()),
-                previous=self.ledger.snapshot() if part.index else {},
-                may_lighten=self.config.policy != "block",
-            ),
+    def open_part(
+        self, source: OpenedSource, stand_by: messages.StandBy | None
+    ) -> messages.OpenPart:
+        """The order to open the next part.
+
+        Raises:
+            ConfigError: a recording can have no more parts.
+        """
+        part, header = self.parts.begin()
+        return messages.OpenPart(
+            index=part.index,
+            path=str(part.path),
+            header=header,
+            dek=self.parts.dek,
+            video=self.config.video(),
+            frame=source.frame,
+            session=self._session(source.said),
+            host_origin_ns=self._origin_ns,
+            epoch_offsets=list(self._offsets.items()),
+            previous=self.ledger.snapshot() if part.index else {},
+            may_lighten=self.config.policy != "block",
+            stand_by=stand_by,
+            since_ns=self._span.since_ns,
+            live_ns=self._span.live_ns,
+            pauses=self._pauses,
         )
 
-    def _session(self) -> dict[str, Any]:
-        camera = dict(self.source.camera) if self.source is not None else {}
-        camera |= {"source": self.config.source}
-        if self._settings:
-            camera["settings"] = self._settings
+    def _session(self, source: SourceOpened | None) -> dict[str, Any]:
+        camera = {**(source.camera if source else {}), "source": self.config.source}
+        if source and source.settings:
+            camera["settings"] = source.settings
         return {
             "session": self.config.session,
             "camera": camera,
             "software": software.NAME_AND_VERSION,
         }
 
-    def _recovered(self, item: PartRecovered) -> None:
-        self.parts.recovered(item)
-        self.ledger.merge(item.ledger)
-        kind = "recovery_failed" if item.error else "part_recovered"
-        self._announce(kind, item.error, {"path": str(item.part.path)})
-        if self._finish_waits and not self.parts.recovering:
-            self._finish()
+    def finish(self, ring: RingStatistics, *, camera_away: bool) -> messages.FinishRecording | None:
+        """The order to drain and seal; None while a part is being recovered.
 
-    def _finish(self) -> None:
-        # The seal holds the totals of all parts, so a part that is being recovered comes first.
-        if self.parts.recovering:
-            self._finish_waits = True
-            return
-        self._finish_waits = False
-        previous = self.ledger.snapshot() if len(self.parts) > 1 else {}
-        ring = self.statistics
-        if self.lifecycle.camera_away and self._end_gap is None and ring.last_host_ns is not None:
+        The seal holds the totals of all parts, so their recovery comes first: ask again.
+        """
+        self.finish_waits = bool(self.parts.recovering)
+        if self.finish_waits:
+            return None
+        through, losses_through = ring.published, ring.losses_logged
+        if self._span.end is not None:  # an encoder that died has said so before
+            through, losses_through = self._span.end.through, self._span.end.losses_through
+        last_ns = ring.last_host_ns
+        if camera_away and self._end_gap is None and last_ns is not None:
             # Once: an encoder that dies is told the same again, and the ledger counts it once.
-            times = (ring.last_host_ns, time.perf_counter_ns())
+            times = (last_ns, time.perf_counter_ns())
             gap = Loss(LossClass.CAMERA_GAP, ring.epoch, None, None, *times)
-            self._end_gap = messages.LossRow.of(gap)
-        order = messages.FinishRecording(
-            through=ring.published, previous=previous, gap=self._end_gap
+            self._end_gap = LossRow.of(gap)
+        return messages.FinishRecording(
+            through=through,
+            previous=self.ledger.snapshot() if len(self.parts) > 1 else {},
+            gap=self._end_gap,
+            losses_through=losses_through,
+            audit_head=self.audit_head(),
         )
-        self._send("encoder", order)
-
-    def _conclude(self, conclusion: Conclude) -> None:
-        self.concluded = conclusion
-        self._timers.clear()
-        self._leave_by = time.monotonic() + LEAVE_S
-        for worker in self.workers.values():
-            worker.send(messages.Shutdown())
 
     # --- the end ------------------------------------------------------------------------------
 
-    def settle(self) -> dict[str, Any]:
-        """Close the books once `finished`: the balance sheet. Gives back the ring and the keys.
+    @property
+    def over(self) -> bool:
+        """Concluded, and all recoveries done."""
+        return self.concluded is not None and not self.parts.recovering
 
-        A recording that never began leaves no file behind.
-        """
+    def is_whole(self, ring: RingStatistics) -> bool:
+        """Whether all its frames are durable, or durably named."""
+        end = self._span.end
+        return ring.committed >= (ring.published if end is None else end.through)
+
+    def settle(self) -> None:
+        """Close the books once `over`: one that never began leaves no file; the keys are let go."""
         if self.concluded is not None and not self.concluded.started:
             self.parts.discard()
-        else:
-            self._name_leftovers()
-        result = self.result()
-        self.ring.close()
         self.parts.forget_keys()
-        return result
 
-    def _name_leftovers(self) -> None:
-        ring = self.statistics
+    def name_leftovers(self, ring: RingStatistics, handles: RingHandles) -> None:
+        """Name what a ring still holds whose encoders are gone for good."""
         if ring.committed < ring.published or ring.losses_waiting:
             with contextlib.suppress(SealrecError):  # then the balance sheet says what is missing
-                self._count_lost([LossRow.of(loss) for loss in leftovers(self.ring.handles)])
+                self.count_lost([LossRow.of(loss) for loss in leftovers(handles)])
 
-    @property
-    def statistics(self) -> RingStatistics:
-        """The ring's cursors; zeros before it has its memory."""
-        try:
-            return self.ring.statistics()
-        except WrongState:
-            return NO_RING
+    def offered(self, ring: RingStatistics) -> int:
+        """Frames that the source delivered or is known to have skipped."""
+        return self._span.offered(ring)
 
-    def _encoder_figures(self) -> dict[str, Any]:
-        part, seen = self.parts.current, self.seen.encoder
-        return {
-            "name": part.encoder if part else "",
-            "hardware": part.hardware if part else False,
-            "encode_ms": round(seen.encode_ms, 3) if seen else None,
-            "convert_ms": round(seen.convert_ms, 3) if seen else None,
-        }
-
-    def result(self) -> dict[str, Any]:
-        """The balance sheet, as `record` prints it (README)."""
+    def result(self, ring: RingStatistics) -> dict[str, Any]:
+        """The balance sheet (PROTOCOL.md), without the source's and the encoder's figures."""
         balance = self.ledger.balance()
-        ring = self.statistics
+        offered = self.offered(ring)
         problem = self.concluded.problem if self.concluded is not None else None
         lost = {name: n for name, n in balance.totals.items() if n and name != "written"}
-        states = {part.state for part in self.parts}
         result = {
             "parts": [str(path) for path in self.parts.existing_paths()],
             "recording_id": self.parts.recording_id.hex(),
-            "frames_offered": ring.offered,
+            "frames_offered": offered,
             "frames_written": balance.totals["written"],
             "lost": lost,
             "gaps": self.ledger.gaps,
-            "balanced": balance.balanced and balance.offered == ring.offered,
+            "balanced": balance.balanced and balance.offered == offered,
             "duration_s": round(self.parts.end_pts / 90_000, 6),
             "size_bytes": self.parts.size_bytes,
-            "state": _worst(states),
-            "latency_s": self.seen.latencies.percentiles(),
-            "source": self._source_details(),
-            "encoder": self._encoder_figures(),
+            "state": _worst({part.state for part in self.parts}),
+            "latency_s": self.durable.latencies.percentiles(),
         }
         if balance.problems:
             result["problems"] = list(balance.problems[:20])

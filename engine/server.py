@@ -12,12 +12,14 @@ import threading
 from typing import Any
 
 from engine import software
+from engine.catalog.place import CatalogPlace
 from engine.key_files import PROMPT
 from engine.supervisor import ControllerGone, Outgoing, Supervisor
 from ipc import logs, osdep
 from ipc.channel import Channel
 from ipc.errors import ChannelError, FrameTooLarge, KeyFileError, PeerDied, ProtocolError
-from ipc.messages import Failure, FromController, Hello, Message, Reply, StartRecording
+from ipc.handover import RingOffers
+from ipc.messages import Failure, FromController, Hello, Message, Reply, SaveStill, StartRecording
 
 __all__ = ["serve"]
 
@@ -26,8 +28,25 @@ READ_BYTES = 1 << 16
 LEAVE_S = 0.5
 
 
-def serve(read_fd: int = 0, write_fd: int = 1) -> int:
-    """Serve one controller until it leaves; returns the exit code."""
+def serve(
+    read_fd: int = 0,
+    write_fd: int = 1,
+    *,
+    catalog: CatalogPlace | None = None,
+    observer_fd: int | None = None,
+) -> int:
+    """Serve one controller until it leaves; returns the exit code.
+
+    Args:
+        read_fd: Where the protocol comes from.
+        write_fd: Where it goes to.
+        catalog: Told what happens.
+        observer_fd: The socket on which a controller takes the frame ring's memory (handover.py).
+
+    Raises:
+        ConfigError: it is no such socket.
+    """
+    offers = RingOffers(observer_fd)
     read, write = os.dup(read_fd), os.dup(write_fd)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -42,7 +61,7 @@ def serve(read_fd: int = 0, write_fd: int = 1) -> int:
         if greeted.is_set():  # the first message of each side is its hello
             channel.send_quietly(message)
 
-    supervisor = Supervisor(tell)
+    supervisor = Supervisor(tell, catalog, offers)
     reader = threading.Thread(
         target=_read,
         args=(channel, read, supervisor, greeted, junk),
@@ -52,6 +71,7 @@ def serve(read_fd: int = 0, write_fd: int = 1) -> int:
     reader.start()
     supervisor.run()
     channel.close()
+    offers.close()
     if junk.is_set():
         reader.join(LEAVE_S)  # so that a peer that still writes comes to read the answer
     logs.flush(LEAVE_S)
@@ -93,13 +113,13 @@ def _read(
 
 
 def _pass_on(message: Message, channel: Channel[Message], supervisor: Supervisor) -> None:
-    if isinstance(message, StartRecording):
+    if isinstance(message, StartRecording | SaveStill):
         if _asks_a_person(message.config):
             channel.send_quietly(_nobody_to_ask(message.call))
             return
         # A treatment must not wait for a name: the next free one is taken and reported.
         config = {"next_free_name": True, **message.config}
-        message = StartRecording(message.call, config)
+        message = type(message)(message.call, config)
     if not isinstance(message, Hello):
         supervisor.submit(message)
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from engine.disk_room import DiskRoom
 from engine.lifecycle import Phase
+from engine.pipeline import Pipeline
 from engine.recording import Recording
 from ipc.frame import LossClass
 from ipc.lifeline import SelfMeasure
-from ipc.messages import WorkerStatus
+from ipc.messages import EncoderStatus, WorkerStatus
+from ipc.ring import RingStatistics
 
 __all__ = ["StatusBoard"]
 
@@ -39,43 +41,69 @@ class StatusBoard:
         self._refused, self._refused_at = 0, -FULL_FOR_S
         self._own = SelfMeasure()
 
-    def begin(self, recording: Recording) -> None:
-        """Forget the recording before."""
+    def begin(self, pipeline: Pipeline) -> None:
+        """Forget the camera and the recording before."""
         self.__init__()  # type: ignore[misc]
         self._published_at = time.monotonic()
+        if pipeline.recording is not None:
+            self.begin_recording(pipeline.recording)
+
+    def begin_recording(self, recording: Recording) -> None:
+        """Look at another recording's disk."""
         limits = recording.config.disk_low_minutes
         self._room = DiskRoom(recording.parts.base.parent, limits)
 
-    def compose(self, recording: Recording | None) -> dict[str, Any]:
+    def compose(self, pipeline: Pipeline | None) -> dict[str, Any]:
         """The status now; plain values only."""
-        if recording is None:
+        if pipeline is None:
             return {"state": "idle", "phase": Phase.IDLE.value}
         now = time.monotonic()
-        ring = recording.statistics
-        processes = {"supervisor": self._own.status({}), **recording.seen.status}
+        ring, encoder = pipeline.statistics, pipeline.seen.encoder
+        processes = {"supervisor": self._own.status({}), **pipeline.seen.status}
         self._measure(processes, ring.published, now)
         self._note_refused(ring.lost.get(LossClass.RING_FULL, 0), now)
+        status = {
+            "state": self._state(pipeline, now),
+            "phase": pipeline.lifecycle.phase.value,
+            "fps_in": round(self._fps, 2),
+            "ring": {
+                "serial": pipeline.serial if ring.slots else 0,
+                "slots": ring.slots,
+                "fill": ring.published - ring.released,
+                "high_water": ring.high_water,
+                "not_durable": ring.published - ring.committed,
+                "crash_cover_s": round(self._cover_s(pipeline, ring.crash_cover_frames), 3),
+            },
+            "workers": self._workers(pipeline, processes),
+        }
+        if pipeline.recording is None:
+            return status
+        return status | self._of_recording(pipeline, pipeline.recording, ring, encoder)
+
+    def _of_recording(
+        self,
+        pipeline: Pipeline,
+        recording: Recording,
+        ring: RingStatistics,
+        encoder: EncoderStatus | None,
+    ) -> dict[str, Any]:
+        now = time.monotonic()
         totals = recording.ledger.totals()
-        counted = sum(totals.values())
-        seen, encoder = recording.seen, recording.seen.encoder
-        durable_age = None if seen.durable_at is None else now - seen.durable_at
-        size = recording.parts.size_bytes
-        room = self._look_at_disk(recording, now)
-        elapsed = now - recording.began_at
-        part = recording.parts.current
+        offered = recording.offered(ring)
+        durable, part = recording.durable, recording.parts.current
+        durable_age = None if durable.at is None else now - durable.at
+        room = self._look_at_disk(pipeline, recording, now)
         return {
-            "state": self._state(recording, now),
-            "phase": recording.lifecycle.phase.value,
             "recording_id": recording.parts.recording_id.hex(),
             "path": str(recording.parts.base),
             "part": part.index if part else 0,
-            "elapsed_s": round(elapsed, 3),
+            "elapsed_s": round(now - recording.began_at, 3),
             "frames": {
-                "offered": ring.offered,
+                "offered": offered,
                 **totals,
-                "in_flight": max(0, ring.offered - counted),
+                "in_flight": max(0, offered - sum(totals.values())),
             },
-            "fps_in": round(self._fps, 2),
+            "paused": recording.paused,
             "fps_encoded": round(encoder.fps, 2) if encoder else 0.0,
             "encode_ms": round(encoder.encode_ms, 3) if encoder else 0.0,
             "convert_ms": round(encoder.convert_ms, 3) if encoder else 0.0,
@@ -83,52 +111,66 @@ class StatusBoard:
             "overload": encoder.overload if encoder else False,
             "encoder": part.encoder if part else "",
             "hardware": part.hardware if part else False,
-            "ring": {
-                "slots": ring.slots,
-                "fill": ring.published - ring.released,
-                "high_water": ring.high_water,
-                "not_durable": ring.published - ring.committed,
-                "crash_cover_s": round(self._cover_s(recording, ring.crash_cover_frames), 3),
-            },
             "write_queue": {
                 "bytes": encoder.queue_bytes if encoder else 0,
                 "fragments": encoder.queue_items if encoder else 0,
                 "stall_s": round(encoder.stall_s, 3) if encoder else 0.0,
-                "write_s": round(seen.write_s, 6),
-                "sync_s": round(seen.sync_s, 6),
+                "write_s": round(durable.write_s, 6),
+                "sync_s": round(durable.sync_s, 6),
             },
-            "durable_bytes": size,
+            "durable_bytes": recording.parts.size_bytes,
             "durable_age_s": None if durable_age is None else round(durable_age, 3),
-            "latency_s": seen.latencies.newest(),
+            "latency_s": durable.latencies.newest(),
             "disk": {
                 "free_bytes": room.free_bytes,
                 "minutes_left": room.minutes,
             },
-            "workers": self._workers(recording, processes),
         }
 
-    def _state(self, recording: Recording, now: float) -> str:  # noqa: PLR0911 - one return per state
-        phase, seen = recording.lifecycle.phase, recording.seen
-        if phase is not Phase.RECORDING:
-            return phase.value
-        if recording.lifecycle.camera_away:
+    def _state(self, pipeline: Pipeline, now: float) -> str:  # noqa: PLR0911 - one return per state
+        phase, recording = pipeline.lifecycle.phase, pipeline.recording
+        if phase is Phase.READY:
+            return (
+                self._trouble_before_ring(pipeline, now)
+                or self._no_frames(pipeline, now, pipeline.opened_at)
+                or phase.value
+            )
+        if phase is not Phase.RECORDING or recording is None:
+            return Phase.STARTING.value if phase is Phase.OPENING else phase.value
+        trouble = self._trouble_before_ring(pipeline, now)
+        if trouble:
+            return trouble
+        if now - self._refused_at < FULL_FOR_S:
+            return "ring_full"
+        silent = self._no_frames(pipeline, now, recording.began_at)
+        if silent:
+            return silent
+        durable_at = recording.durable.at
+        if durable_at is None:
+            return "starting" if now - recording.began_at < DURABLE_WITHIN_S else "not_durable"
+        if now - durable_at > DURABLE_WITHIN_S:
+            return "not_durable"
+        return "paused" if recording.paused else "recording"
+
+    @staticmethod
+    def _trouble_before_ring(pipeline: Pipeline, now: float) -> str:
+        """What is wrong with the camera or a worker; empty if nothing is."""
+        seen = pipeline.seen
+        if pipeline.lifecycle.camera_away:
             return "camera_lost"
         if seen.encoder is not None and seen.encoder.stall_s > STALL_S:
             return "disk_stalled"
         for role in ("encoder", "capture"):
             if now - seen.heard.get(role, 0.0) > STALL_S:
                 return f"{role}_silent"
-        if now - self._refused_at < FULL_FOR_S:
-            return "ring_full"
-        rate_hz = recording.source.rate_hz if recording.source else 30.0
-        if now - max(self._published_at, recording.began_at) > max(1.0, 5 / rate_hz):
-            waiting = recording.source is not None and recording.source.triggered
-            return "waiting" if waiting else "no_frames"
-        if seen.durable_at is None:
-            return "starting" if now - recording.began_at < DURABLE_WITHIN_S else "not_durable"
-        if now - seen.durable_at > DURABLE_WITHIN_S:
-            return "not_durable"
-        return "recording"
+        return ""
+
+    def _no_frames(self, pipeline: Pipeline, now: float, since: float) -> str:
+        """Whether no frame came for too long, and why; empty if they come."""
+        source = pipeline.source.said
+        if now - max(self._published_at, since) <= max(1.0, 5 / pipeline.source.rate_hz):
+            return ""
+        return "waiting" if source is not None and source.triggered else "no_frames"
 
     def _note_refused(self, refused: int, now: float) -> None:
         if refused != self._refused:
@@ -148,8 +190,8 @@ class StatusBoard:
             }
         self._window = (now, published, {role: p.cpu_s for role, p in processes.items()})
 
-    def _workers(self, recording: Recording, processes: dict[str, WorkerStatus]) -> dict[str, Any]:
-        pids: dict[str, int] = {role: worker.pid for role, worker in recording.workers.items()}
+    def _workers(self, pipeline: Pipeline, processes: dict[str, WorkerStatus]) -> dict[str, Any]:
+        pids: dict[str, int] = {role: worker.pid for role, worker in pipeline.workers.items()}
         pids["supervisor"] = os.getpid()
         return {
             role: {
@@ -164,18 +206,18 @@ class StatusBoard:
             for role, status in processes.items()
         }
 
-    def _look_at_disk(self, recording: Recording, now: float) -> DiskRoom:
+    def _look_at_disk(self, pipeline: Pipeline, recording: Recording, now: float) -> DiskRoom:
         """Look at the disk; a limit that its room has fallen below is told once."""
         room, parts = self._room, recording.parts
         assert room is not None
         room.look(size_bytes=parts.size_bytes, recorded_pts=parts.end_pts, now_s=now)
         limit = room.take_warning()
-        if limit is not None and recording.lifecycle.phase is Phase.RECORDING:
+        if limit is not None and pipeline.lifecycle.phase is Phase.RECORDING:
             details = {"minutes_left": room.minutes, "free_bytes": room.free_bytes}
             text = f"the disk is full in {room.minutes:g} minutes: less than {limit:g} are left"
-            recording.announce("disk_low", text, details)
+            pipeline.announce("disk_low", text, details)
         return room
 
     @staticmethod
-    def _cover_s(recording: Recording, frames: int) -> float:
-        return frames / recording.source.rate_hz if recording.source else 0.0
+    def _cover_s(pipeline: Pipeline, frames: int) -> float:
+        return frames / pipeline.source.rate_hz

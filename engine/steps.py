@@ -15,17 +15,21 @@ __all__ = [
     "Announce",
     "BeginStream",
     "CancelTimer",
+    "CloseRequested",
     "Conclude",
+    "EncoderReady",
     "EndStream",
     "Event",
     "FinishRecording",
     "Kill",
+    "Leave",
     "OpenPart",
     "OpenSource",
     "PartEnded",
     "PartGone",
     "PartReady",
     "Problem",
+    "RecordingRequested",
     "RetirePart",
     "RingReady",
     "RingRefused",
@@ -34,6 +38,7 @@ __all__ = [
     "SourceHeard",
     "SourceReady",
     "SourceSilent",
+    "StandBy",
     "StartRequested",
     "StartWorker",
     "StopRequested",
@@ -61,12 +66,22 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class StartRequested:
-    """The controller wants a recording."""
+    """The controller wants a recording, or a camera that stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRequested:
+    """The controller wants a recording of the camera that is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
     """The controller, a signal or the set duration ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested:
+    """The controller wants the camera closed; what is being recorded is sealed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,11 @@ class RingRefused:
     """The ring's memory cannot be had."""
 
     problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderReady:
+    """The encoder reads the ring and records nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +177,13 @@ class TimerFired:
 
 Event = (
     StartRequested
+    | RecordingRequested
     | StopRequested
+    | CloseRequested
     | SourceReady
     | RingReady
     | RingRefused
+    | EncoderReady
     | PartReady
     | PartEnded
     | PartGone
@@ -191,6 +214,11 @@ class OpenSource:
 @dataclass(frozen=True, slots=True)
 class AllocateRing:
     """Get the ring's memory for what the source delivers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandBy:
+    """Tell the encoder to read the ring, keep the newest frames, and record nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +284,18 @@ class Conclude:
     problem: Problem | None
 
 
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing is recorded, and the workers go; ``problem`` says why if nobody asked for it."""
+
+    problem: Problem | None
+
+
 Action = (
     StartWorker
     | OpenSource
     | AllocateRing
+    | StandBy
     | OpenPart
     | RetirePart
     | BeginStream
@@ -270,4 +306,5 @@ Action = (
     | CancelTimer
     | Announce
     | Conclude
+    | Leave
 )

@@ -22,6 +22,12 @@ import pytest
 # How long what is on its way out may take: a dead worker's pipe, a thread that is being joined.
 LEAVE_S = 5.0
 POLL_S = 0.01
+TESTS = Path(__file__).parent
+REALTIME = (
+    *("processes/", "gentl/", "benchmarks/", "qt/", "review/"),
+    *("engine/test_client", "engine/test_readme", "engine/catalog/test_engine"),
+    *("contracts/test_hostile_controller", "contracts/test_sources", "workers/test_encoder"),
+)
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 SHARED_MEMORY = Path("/dev/shm")
 DESCRIPTORS = Path("/proc/self/fd")
@@ -44,8 +50,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "keeps_descriptors: the test loads a library that keeps descriptors until the process ends",
     )
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    config.addinivalue_line("markers", "realtime: records as time goes by; set by folder and file")
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what waits for real recordings: .ci/run lets everything else run beside it."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(REALTIME):
+            item.add_marker("realtime")
 
 
 @dataclass(frozen=True, slots=True)

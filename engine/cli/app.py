@@ -12,7 +12,18 @@ import sys
 
 import typer
 
-from engine.cli import cameras, doctor, keys, read, record
+from engine.cli import (
+    audit,
+    cameras,
+    catalog,
+    doctor,
+    evidence,
+    keys,
+    read,
+    record,
+    review,
+    sessions,
+)
 from engine.cli.output import fail
 from ipc import osdep
 from ipc.errors import ConfigError, SealrecError
@@ -31,9 +42,14 @@ app = typer.Typer(
 )
 record.register(app)
 read.register(app)
+evidence.register(app)
 doctor.register(app)
 cameras.register(app)
+sessions.register(app)
+audit.register(app)
+review.register(app)
 app.add_typer(keys.app, name="keys")
+app.add_typer(catalog.app, name="catalog")
 
 
 def main() -> None:

@@ -23,10 +23,12 @@ __all__ = [
     "NewKeyFile",
     "NewPasswordFile",
     "NewPublicKey",
+    "NewSignPassword",
     "PartNumber",
     "PasswordFile",
     "PrivateKey",
     "Recording",
+    "read_new_password",
     "read_recipient",
     "read_secret",
 ]
@@ -66,6 +68,14 @@ NewPasswordFile = Annotated[
 ]
 NewPublicKey = Annotated[
     str | None, typer.Option("--new-public-key", help="Public key (PEM) to let in.", metavar="F")
+]
+NewSignPassword = Annotated[
+    str | None,
+    typer.Option(
+        "--password-file",
+        help="Encrypt the private key: the first line of a file, fd:N, or 'prompt'.",
+        metavar="F",
+    ),
 ]
 Label = Annotated[
     str,
@@ -110,9 +120,18 @@ def read_recipient(
         return KeyFileRecipient(keys.read_key_file(key_file), label)
     if public_key is not None:
         return PublicKeyRecipient(keys.read_public_key(public_key), label)
-    is_typed = password_file == PROMPT
-    password = _typed_twice() if is_typed else keys.read_password(given[0])
-    return keys.password_recipient(password, label=label)
+    return keys.password_recipient(read_new_password(given[0]), label=label)
+
+
+def read_new_password(source: str) -> str:
+    """A password that is set: read from its file or descriptor, or typed twice.
+
+    Raises:
+        KeyFileError: it cannot be used, or was not typed twice alike.
+    """
+    from engine import keys
+
+    return _typed_twice() if source == PROMPT else keys.read_password(source)
 
 
 def _typed_twice() -> str:

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.catalog_options import (
+    AuditKey,
+    CatalogFile,
+    CatalogName,
+    Operator,
+    ready_catalog,
+)
 from engine.cli.key_options import (
     KeyFile,
     Label,
     NewKeyFile,
     NewPasswordFile,
     NewPublicKey,
+    NewSignPassword,
     PasswordFile,
     PrivateKey,
     Recording,
+    read_new_password,
     read_recipient,
     read_secret,
 )
@@ -27,6 +36,7 @@ from engine.cli.read import show_line
 from engine.reading.selection import select_parts
 
 if TYPE_CHECKING:
+    from engine.catalog.place import CatalogPlace
     from engine.container.rewrap import RewrappedPart
 
 __all__ = ["app"]
@@ -75,6 +85,34 @@ def pair(
     return 0
 
 
+@app.command("sign-key")
+def sign_key(
+    private: Annotated[Path, typer.Argument(help="The private key to make.", metavar="PRIVATE")],
+    public: Annotated[
+        Path | None,
+        typer.Argument(help="The public key to make; PRIVATE.pub if left out.", metavar="PUBLIC"),
+    ] = None,
+    password_file: NewSignPassword = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make an Ed25519 pair: the private key signs evidence packages, the public key checks them.
+
+    Give the public key, or its fingerprint, to whoever will check, by a way that nobody can change.
+    """
+    from engine.evidence.manifest import fingerprint
+    from engine.keys import new_sign_key
+
+    beside = private.with_name(private.name + ".pub") if public is None else public
+    password = "" if password_file is None else read_new_password(password_file)
+    signer = fingerprint(new_sign_key(private, beside, password))
+    if as_json:
+        print_json({"private": str(private), "public": str(beside), "fingerprint": signer})
+    else:
+        show_line(f"{beside}: fingerprint {signer}")
+        show_line(f"{private} signs: keep it to yourself. {beside} checks: hand it out.")
+    return 0
+
+
 @app.command("add")
 def add(  # noqa: PLR0913, PLR0917 - one parameter per option
     recording: Recording,
@@ -85,15 +123,23 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter per option
     new_password_file: NewPasswordFile = None,
     new_public_key: NewPublicKey = None,
     label: Label = "",
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: AsJson = False,
 ) -> int:
     """Let one more key or password open a recording, all of its parts."""
+    from engine.container.recipients import recipient_id
     from engine.keys import add_slot
 
     parts = select_parts(recording)
+    place = ready_catalog(catalog, catalog_file, audit_key)
     secret = read_secret(key_file, password_file, private_key)
     recipient = read_recipient(new_key_file, new_password_file, new_public_key, label)
-    return _report(add_slot(parts, secret, recipient), as_json=as_json)
+    changed = add_slot(parts, secret, recipient)
+    _put_on_record(place, changed, f"add {recipient_id(recipient).hex()}", operator)
+    return _report(changed, as_json=as_json)
 
 
 @app.command("remove")
@@ -106,6 +152,10 @@ def remove(  # noqa: PLR0913, PLR0917 - one parameter per option
     key_file: KeyFile = None,
     password_file: PasswordFile = None,
     private_key: PrivateKey = None,
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: AsJson = False,
 ) -> int:
     """Take a key or password off a recording, all of its parts.
@@ -119,8 +169,11 @@ def remove(  # noqa: PLR0913, PLR0917 - one parameter per option
     parts = select_parts(recording)
     slots = [slot for path in parts for slot in read_public_header(path).header.slots]
     wanted = find_key_id(slots, key_id)
+    place = ready_catalog(catalog, catalog_file, audit_key)
     secret = read_secret(key_file, password_file, private_key)
-    return _report(remove_slot(parts, secret, wanted), as_json=as_json, warning=NOT_REVOKED)
+    changed = remove_slot(parts, secret, wanted)
+    _put_on_record(place, changed, f"remove {wanted.hex()}", operator)
+    return _report(changed, as_json=as_json, warning=NOT_REVOKED)
 
 
 @app.command("rotate")
@@ -133,6 +186,10 @@ def rotate(  # noqa: PLR0913, PLR0917 - one parameter per option
     new_password_file: NewPasswordFile = None,
     new_public_key: NewPublicKey = None,
     label: Label = "",
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: AsJson = False,
 ) -> int:
     """Replace the key or password that opens a recording by another, in all of its parts.
@@ -140,12 +197,27 @@ def rotate(  # noqa: PLR0913, PLR0917 - one parameter per option
     This does not revoke: whoever kept an older copy of the file or its header, or the data key,
     can still open the recording with the old key.
     """
+    from engine.container.recipients import recipient_id
     from engine.keys import rotate as run
 
     parts = select_parts(recording)
+    place = ready_catalog(catalog, catalog_file, audit_key)
     secret = read_secret(key_file, password_file, private_key)
     recipient = read_recipient(new_key_file, new_password_file, new_public_key, label)
-    return _report(run(parts, secret, recipient), as_json=as_json, warning=NOT_REVOKED)
+    changed = run(parts, secret, recipient)
+    _put_on_record(place, changed, f"rotate to {recipient_id(recipient).hex()}", operator)
+    return _report(changed, as_json=as_json, warning=NOT_REVOKED)
+
+
+def _put_on_record(
+    place: CatalogPlace | None, parts: list[RewrappedPart], what: str, operator: str
+) -> None:
+    """Write the audit's rows of a change; parts that were as asked already are none."""
+    if place is None:
+        return
+    from engine.catalog.commands import keys_changed
+
+    keys_changed(place, parts, what, operator=operator)
 
 
 def _report(parts: list[RewrappedPart], *, as_json: bool, warning: str = "") -> int:

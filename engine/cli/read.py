@@ -5,14 +5,24 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.catalog_options import (
+    AuditKey,
+    CatalogFile,
+    CatalogName,
+    Operator,
+    read_catalog,
+    ready_catalog,
+)
 from engine.cli.key_options import (
     KeyFile,
     PartNumber,
@@ -27,15 +37,23 @@ from engine.reading.selection import named_part, reading, select_parts
 from ipc.errors import ConfigError, Corrupt, InUse, SealrecError, Truncated
 
 if TYPE_CHECKING:
+    from engine.catalog.place import CatalogPlace
+    from engine.catalog.witness import CatalogVerdict
     from engine.container.part import PartReader
     from engine.container.reader import PublicInfo
     from engine.container.recovery import PartReport
+    from engine.reading.export import Clip
     from engine.reading.verify import VerifyReport
 
-__all__ = ["register", "show_line"]
+__all__ = ["ClipFrom", "ClipTo", "clip_of", "register", "show_line", "termination_interrupts"]
 
 CAT_BYTES = 1 << 20
 
+ClipFrom = Annotated[
+    str,
+    typer.Option("--from", help="Begin with the first picture at 12.3, 1:23.4 or 0:01:23.4."),
+]
+ClipTo = Annotated[str, typer.Option("--to", help="Leave out pictures from this time on.")]
 Salvage = Annotated[
     bool, typer.Option("--salvage", help="Take what is intact of damaged parts, and say so.")
 ]
@@ -145,27 +163,43 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
         ),
     ] = False,
     part: PartNumber = None,
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: AsJson = False,
 ) -> int:
-    """Check every byte and every table of a recording, and that each frame is accounted for."""
+    """Check every byte and every table of a recording, and that each frame is accounted for.
+
+    With a catalog also that it is the one that was sealed, the newest state of it, and all of it.
+    """
     from engine.reading.verify import verify as run
 
+    place = read_catalog(catalog, catalog_file, audit_key)
     secret = read_secret(key_file, password_file, private_key)
     with progress("verifying", shown=not as_json) as tell:
         report = run(recording, secret, decode=decode, progress=tell, part=part)
+    verdict = _witness(place, report, operator) if place is not None else None
     if as_json:
-        print_json(report.as_dict())
+        said = {} if verdict is None else {"catalog": verdict.as_dict()}
+        print_json(report.as_dict() | said)
     else:
-        _show_report(report)
-    return report.exit_code
+        _show_report(report, verdict)
+    return report.exit_code if verdict is None else verdict.exit_code(report.exit_code)
 
 
-def _show_report(report: VerifyReport) -> None:
-    verdict = "every frame accounted for" if report.balanced else "NOT BALANCED"
+def _witness(place: CatalogPlace, report: VerifyReport, operator: str) -> CatalogVerdict:
+    from engine.catalog.witness import witness
+
+    return witness(place, report, operator=operator)
+
+
+def _show_report(report: VerifyReport, verdict: CatalogVerdict | None) -> None:
+    account = "every frame accounted for" if report.balanced else "NOT BALANCED"
     whole = "" if report.complete else ", NOT COMPLETE"
     show_line(
         f"{report.state}: {report.frames} frames, {sum(report.lost.values())} lost, "
-        f"{human_time(report.duration_s)}, {verdict}{whole}"
+        f"{human_time(report.duration_s)}, {account}{whole}"
     )
     for name, count in report.lost.items():
         show_line(f"  {name}: {count}")
@@ -177,6 +211,10 @@ def _show_report(report: VerifyReport) -> None:
         show_line(f"  {report.barcodes.right} of {report.barcodes.checked} barcodes are right")
     for sentence in (*report.problems, *report.notes):
         show_line(f"  {sentence}")
+    if verdict is not None:
+        show_line(f"  by the catalog: {verdict.verdict}")
+        for sentence in verdict.problems:
+            show_line(f"  {sentence}")
 
 
 # --- export -----------------------------------------------------------------------------------
@@ -191,20 +229,46 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter per option
     password_file: PasswordFile = None,
     private_key: PrivateKey = None,
     part: PartNumber = None,
+    begin: ClipFrom = "",
+    end: ClipTo = "",
+    no_marks: Annotated[
+        bool, typer.Option("--no-marks", help="No chapters, and no OUT.vtt and OUT.json beside.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.mp4 if it exists.")] = False,
     salvage: Salvage = False,
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: AsJson = False,
 ) -> int:
     """Write a recording as an ordinary MP4. THE RESULT IS NOT ENCRYPTED.
 
-    Pictures and times are copied exactly; all parts go onto one timeline. The file is readable by
-    its owner alone; whoever copies it copies it open.
+    Pictures and times are copied exactly; all parts go onto one timeline. A clip (--from, --to)
+    begins with exactly the picture asked for. Marks become chapters, and OUT.vtt and OUT.json
+    beside the video. The file is readable by its owner alone; whoever copies it copies it open.
+    With a catalog it is put on record first.
     """
     from engine.reading.export import export as run
 
+    clip = clip_of(begin, end)
+
+    place = read_catalog(catalog, catalog_file, audit_key)
     secret = read_secret(key_file, password_file, private_key)
-    with progress("exporting", shown=not as_json) as tell, _termination_interrupts():
-        report = run(recording, out, secret, part=part, force=force, salvage=salvage, progress=tell)
+    if place is not None:
+        _put_on_record(place, select_parts(recording, part)[0], str(out.absolute()), operator)
+    with progress("exporting", shown=not as_json) as tell, termination_interrupts():
+        report = run(
+            recording,
+            out,
+            secret,
+            part=part,
+            force=force,
+            salvage=salvage,
+            clip=clip,
+            marks=not no_marks,
+            progress=tell,
+        )
     if as_json:
         print_json(report.as_dict())
     else:
@@ -212,13 +276,47 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter per option
             f"{report.path}: {report.frames} frames, {human_time(report.duration_s)}, "
             f"{human_bytes(report.size_bytes)}, NOT ENCRYPTED"
         )
+        for path in report.beside:
+            show_line(f"{path}: {report.marks} marks")
         for sentence in report.problems:
             show_line(f"  {sentence}")
     return report.exit_code
 
 
+def clip_of(begin: str, end: str) -> Clip | None:
+    """The stretch that two times name; None for the whole recording.
+
+    Raises:
+        ConfigError: no times, or in the wrong order.
+    """
+    from engine.reading.export import Clip
+
+    if not begin and not end:
+        return None
+    clip = Clip(_pts(begin) if begin else 0, _pts(end) if end else None)
+    if clip.to_pts is not None and clip.to_pts <= clip.from_pts:
+        raise ConfigError(f"--to {end} is not after --from {begin or 0}.")
+    return clip
+
+
+def _pts(text: str) -> int:
+    """A time as seconds, m:s or h:m:s, in 90 kHz, rounded down."""
+    found = re.fullmatch(r"(?:(?:(\d{1,4}):)?([0-5]?\d):)?(\d{1,6}(?:\.\d{1,9})?)", text)
+    if not found:
+        raise ConfigError(f"{text!r} is no time.", hint="Write 12.3, 1:23.4 or 0:01:23.4.")
+    hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
+    return int((hours * 3600 + minutes * 60 + seconds) * 90_000)
+
+
+def _put_on_record(place: CatalogPlace, source: Path, to: str, operator: str) -> None:
+    """Put on record that a recording leaves its sealed file; if that fails, it does not."""
+    from engine.catalog.commands import exported
+
+    exported(place, source, to, operator=operator)
+
+
 @contextlib.contextmanager
-def _termination_interrupts() -> Iterator[None]:
+def termination_interrupts() -> Iterator[None]:
     """Let SIGTERM end the export as Ctrl-C does, so that no half a plaintext file stays behind."""
 
     def interrupt(_signal: int, _frame: object) -> None:
@@ -247,6 +345,10 @@ def cat(  # noqa: PLR0913, PLR0917 - one parameter per option
     private_key: PrivateKey = None,
     part: PartNumber = None,
     salvage: Salvage = False,
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Say on stderr what was written, as JSON.")
     ] = False,
@@ -256,9 +358,11 @@ def cat(  # noqa: PLR0913, PLR0917 - one parameter per option
     For programs that read a pipe; `sealrec export` makes a file for people.
     """
     try:
-        code, result = _cat(
-            named_part(recording, part), (key_file, password_file, private_key), salvage=salvage
-        )
+        source = named_part(recording, part)
+        place = read_catalog(catalog, catalog_file, audit_key)
+        if place is not None:
+            _put_on_record(place, source, "stdout", operator)
+        code, result = _cat(source, (key_file, password_file, private_key), salvage=salvage)
     except SealrecError as error:  # stdout is the stream, so nothing else may go there
         code = error.exit_code
         result = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
@@ -296,7 +400,7 @@ def _read(part: PartReader) -> bytes:
 # --- recover ----------------------------------------------------------------------------------
 
 
-def recover(
+def recover(  # noqa: PLR0913, PLR0917 - one parameter per option
     path: Annotated[
         Path,
         typer.Argument(
@@ -308,6 +412,10 @@ def recover(
     key_file: KeyFile = None,
     password_file: PasswordFile = None,
     private_key: PrivateKey = None,
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    operator: Operator = "",
     as_json: AsJson = False,
 ) -> int:
     """Close the `.open` parts that a power cut or a crash left, keeping every whole fragment.
@@ -317,11 +425,16 @@ def recover(
     from engine.container.reader import read_public_header
     from engine.container.recovery import recover as run
 
+    place = ready_catalog(catalog, catalog_file, audit_key)
     secret = read_secret(key_file, password_file, private_key)
     is_folder = os.path.isdir(path)
     if not is_folder:
         first = select_parts(path)[0]
     reports = run(path, secret)
+    if place is not None:
+        from engine.catalog.commands import recovered
+
+        recovered(place, reports, operator=operator)
     if not reports and not is_folder:
         read_public_header(first)  # is it a recording at all?
     if as_json:

@@ -11,12 +11,13 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
+from engine.cli.catalog_options import AuditKey, CatalogFile, CatalogName, read_catalog
 from engine.cli.options import (
     CameraSdkSettings,
     CameraSettings,
@@ -28,6 +29,9 @@ from engine.cli.options import (
 from engine.cli.output import AsJson, console, human_bytes, human_time, print_json
 from ipc.errors import ConfigError
 from ipc.messages import Event, Reply, Shutdown, StartRecording, Status, StopRecording, Trigger
+
+if TYPE_CHECKING:
+    from engine.catalog.place import CatalogPlace
 
 __all__ = ["record_once", "register"]
 
@@ -94,6 +98,9 @@ def record(  # noqa: PLR0913, PLR0917 - one parameter per option
     key_file: KeyFiles = None,
     password_file: PasswordFiles = None,
     public_key: PublicKeys = None,
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
     as_json: AsJson = False,
 ) -> int:
     """Record a source to an encrypted file until stopped by Ctrl-C, a limit or its end."""
@@ -122,7 +129,8 @@ def record(  # noqa: PLR0913, PLR0917 - one parameter per option
     }
     if seconds is not None and seconds <= 0:
         raise ConfigError("--seconds must be greater than zero.")
-    result = record_once(config, show=not as_json)
+    place = read_catalog(catalog, catalog_file, audit_key)
+    result = record_once(config, show=not as_json, catalog=place)
     return _report(result, as_json=as_json)
 
 
@@ -183,15 +191,30 @@ def _tell_how_to_look(result: dict[str, Any]) -> None:
     console.print(f"  sealrec export {path} demo.mp4 --key-file {key}", soft_wrap=True)
 
 
-def serve() -> int:
+def serve(
+    catalog: CatalogName = None,
+    catalog_file: CatalogFile = None,
+    audit_key: AuditKey = None,
+    observer_fd: Annotated[
+        int | None, typer.Option(help="A socket on which to hand out frames.", hidden=True)
+    ] = None,
+) -> int:
     """Serve a controller: msgpack messages on stdin and stdout (PROTOCOL.md)."""
     from engine.server import serve as run_server
 
-    return run_server()
+    place = read_catalog(catalog, catalog_file, audit_key)
+    return run_server(catalog=place, observer_fd=observer_fd)
 
 
-def record_once(config: dict[str, Any], *, show: bool) -> dict[str, Any]:
+def record_once(
+    config: dict[str, Any], *, show: bool, catalog: CatalogPlace | None = None
+) -> dict[str, Any]:
     """Make one recording in this process; Ctrl-C and SIGTERM stop and seal it.
+
+    Args:
+        config: As of `start` (PROTOCOL.md).
+        show: Show events and a status line on stderr.
+        catalog: Told what happens.
 
     Returns:
         The balance sheet.
@@ -219,7 +242,7 @@ def record_once(config: dict[str, Any], *, show: bool) -> dict[str, Any]:
             outcome["error"] = message.error
             supervisor.submit(Shutdown())
 
-    supervisor = Supervisor(listen)
+    supervisor = Supervisor(listen, catalog)
 
     def stop(_signal: int, _frame: object) -> None:
         supervisor.submit(StopRecording(call=STOP_CALL))
@@ -268,6 +291,8 @@ def _tell(event: Event, *, show: bool) -> None:
         "speed_step",
         "camera_lost",
         "camera_back",
+        "catalog_behind",
+        "catalog_back",
         "frames_lost",
         "worker_restarted",
     )

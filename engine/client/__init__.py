@@ -15,9 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.client.camera import Camera
 from engine.client.events import (
     CameraBack,
+    CameraChanged,
+    CameraClosed,
     CameraLost,
+    CameraOpened,
+    CatalogBack,
+    CatalogBehind,
     DiskFailed,
     DiskLow,
     EngineGone,
@@ -31,6 +37,8 @@ from engine.client.events import (
     PartOpened,
     PartRecovered,
     PartSealed,
+    RecordingPaused,
+    RecordingResumed,
     RecordingStarted,
     RecordingStopped,
     RecoveryFailed,
@@ -40,9 +48,9 @@ from engine.client.events import (
     WorkerRestarted,
 )
 from engine.client.mailbox import EventStream
-from engine.client.options import Options
+from engine.client.options import CameraOptions, CatalogOptions, Options
 from engine.client.recorder import Recorder
-from engine.client.values import Result, Started, Status
+from engine.client.values import Result, Source, Started, Status
 from ipc.errors import EngineDied, EngineTimeout, SealrecError
 
 if TYPE_CHECKING:
@@ -50,8 +58,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncRecorder",
+    "Camera",
     "CameraBack",
+    "CameraChanged",
+    "CameraClosed",
     "CameraLost",
+    "CameraOpened",
+    "CameraOptions",
+    "CatalogBack",
+    "CatalogBehind",
+    "CatalogOptions",
     "DiskFailed",
     "DiskLow",
     "EngineDied",
@@ -70,11 +86,14 @@ __all__ = [
     "PartRecovered",
     "PartSealed",
     "Recorder",
+    "RecordingPaused",
+    "RecordingResumed",
     "RecordingStarted",
     "RecordingStopped",
     "RecoveryFailed",
     "Result",
     "SealrecError",
+    "Source",
     "SpeedStep",
     "Started",
     "Status",

@@ -7,17 +7,29 @@ end a process, run in a thread of the loop's executor.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from engine.client.core import CALL_S, CLOSE_S, OPEN_S, SERVE, START_S, STOP_S, Core
+from engine.client.camera import Camera, CameraSettings
+from engine.client.core import CALL_S, CLOSE_S, OPEN_S, SERVE, START_S, STILL_S, STOP_S, Core
 from engine.client.events import Event
 from engine.client.mailbox import Mailbox
-from engine.client.options import Options
+from engine.client.options import (
+    CameraOptions,
+    CatalogOptions,
+    KeyOptions,
+    Options,
+    catalog_arguments,
+)
 from engine.client.pending import Pending
-from engine.client.values import Result, Started, Status
+from engine.client.values import Result, Source, Started, Status
 from ipc.errors import ChannelClosed, EngineTimeout, SealrecError
+
+if TYPE_CHECKING:
+    from engine.preview import LiveView
 
 __all__ = ["AsyncEventStream", "AsyncRecorder"]
 
@@ -108,10 +120,11 @@ class AsyncRecorder:
 
     Args:
         command: Command line of the engine, for where ``sys.executable`` is no Python.
+        **catalog: See `CatalogOptions`.
     """
 
-    def __init__(self, command: Sequence[str] = SERVE) -> None:
-        self._core = Core(command)
+    def __init__(self, command: Sequence[str] = SERVE, **catalog: Unpack[CatalogOptions]) -> None:
+        self._core = Core([*command, *catalog_arguments(catalog)])
 
     def __repr__(self) -> str:
         return f"<AsyncRecorder engine={self._core.pid} state={self.status.state}>"
@@ -151,6 +164,20 @@ class AsyncRecorder:
         """The newest status; never waits."""
         return self._core.status
 
+    async def open_camera(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = START_S,
+        **options: Unpack[CameraOptions],
+    ) -> Source:
+        """Open the camera and let it stream."""
+        return await _outcome(self._core.open_camera(config, options), timeout_s)
+
+    async def close_camera(self, timeout_s: float = STOP_S) -> None:
+        """Stop and seal what is being recorded, and close the camera."""
+        await _outcome(self._core.close_camera(), timeout_s)
+
     async def start(
         self,
         config: Mapping[str, Any] | None = None,
@@ -165,9 +192,48 @@ class AsyncRecorder:
         """Stop and seal."""
         return await _outcome(self._core.stop(), timeout_s)
 
+    async def pause(self, timeout_s: float = CALL_S) -> int:
+        """Keep no frames until `resume`."""
+        return await _outcome(self._core.pause(paused=True), timeout_s)
+
+    async def resume(self, timeout_s: float = CALL_S) -> int:
+        """Keep frames again."""
+        return await _outcome(self._core.pause(paused=False), timeout_s)
+
+    async def mark(self, kind: str, text: str = "", timeout_s: float = CALL_S) -> int:
+        """Write something that happened into the recording."""
+        return await _outcome(self._core.mark(kind, text), timeout_s)
+
+    async def trigger(self, timeout_s: float = CALL_S) -> None:
+        """Let a camera that waits for software triggers take one frame."""
+        await _outcome(self._core.trigger(), timeout_s)
+
     async def get_status(self, timeout_s: float = CALL_S) -> Status:
         """Ask the engine for the status of now."""
         return await _outcome(self._core.get_status(), timeout_s)
+
+    async def camera(self, timeout_s: float = CALL_S) -> Camera:
+        """Ask for the settings of the open camera."""
+        return await _outcome(self._core.camera(), timeout_s)
+
+    async def set_camera(
+        self, *, timeout_s: float = START_S, **changes: Unpack[CameraSettings]
+    ) -> Camera:
+        """Change settings of the open camera."""
+        return await _outcome(self._core.set_camera(changes), timeout_s)
+
+    async def save_still(
+        self,
+        path: str | os.PathLike[str],
+        timeout_s: float = STILL_S,
+        **options: Unpack[KeyOptions],
+    ) -> Path:
+        """Seal the newest frame as a recording of its own."""
+        return await _outcome(self._core.save_still(Path(path), options), timeout_s)
+
+    def live_view(self) -> LiveView:
+        """The camera's picture; its `wait_frame` waits, so give it a thread."""
+        return self._core.live_view()
 
     async def wait_status(self, condition: Callable[[Status], bool], timeout_s: float) -> Status:
         """Wait for a status that fulfils a condition."""
@@ -179,10 +245,8 @@ class AsyncRecorder:
         return await _outcome(wanted, timeout_s)
 
     async def wait_written(self, frames: int, timeout_s: float) -> Status:
-        """Wait until so many frames of the recording are durable."""
-        what = f"write {frames} frames"
-        wanted = self._core.when_of_recording(lambda s: s.frames.written >= frames, what)
-        return await _outcome(wanted, timeout_s)
+        """Wait until so many frames of the recording are durable; it may be over by then."""
+        return await _outcome(self._core.when_written(frames), timeout_s)
 
     async def wait_stopped(self, timeout_s: float) -> Result:
         """Wait for the end of the newest recording."""

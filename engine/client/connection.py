@@ -160,6 +160,14 @@ class Connection:
         if self._gone is not None:
             raise self.died()
 
+    def take_ring(self, call: int, answer: Mapping[str, Any]) -> int:
+        """The handle that an answer to `observe` brings; only while that is being read.
+
+        Raises:
+            ProtocolError: it brings none.
+        """
+        return self._process.rings.take(call, answer)
+
     # --- calls and conditions -----------------------------------------------------------------
 
     def call(
@@ -182,6 +190,8 @@ class Connection:
                 pending.settle(read(reply.result or {}))
             except MALFORMED:
                 pending.fail(ProtocolError("The engine's answer cannot be understood."))
+            except ProtocolError as error:
+                pending.fail(error)
 
         with self._lock:
             self._calls += 1
@@ -331,6 +341,7 @@ class Connection:
     def _end(self) -> None:
         self._channel.close(0)
         self._channel.close_read()
+        self._process.rings.close()
         code = self._process.wait(EXIT_S)
         lines = self._process.last_lines(SETTLE_S)
         gone = _Gone(code, self._leaving and code == 0, lines)

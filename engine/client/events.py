@@ -13,11 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from engine.client.camera import Camera
 from engine.client.values import Result, Source, Status
 
 __all__ = [
     "CameraBack",
+    "CameraChanged",
+    "CameraClosed",
     "CameraLost",
+    "CameraOpened",
+    "CatalogBack",
+    "CatalogBehind",
     "DiskFailed",
     "DiskLow",
     "EngineGone",
@@ -31,6 +37,8 @@ __all__ = [
     "PartOpened",
     "PartRecovered",
     "PartSealed",
+    "RecordingPaused",
+    "RecordingResumed",
     "RecordingStarted",
     "RecordingStopped",
     "RecoveryFailed",
@@ -60,6 +68,50 @@ class Event:
     text: str = ""
     host_ns: int = field(default_factory=time.perf_counter_ns)
     details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+class CameraOpened(Event):
+    """The camera streams; a recording can begin."""
+
+    __slots__ = ()
+
+    @property
+    def source(self) -> Source | None:
+        """What it delivers."""
+        return Source.read(self.details.get("source"))
+
+
+class CameraClosed(Event):
+    """A camera that was to stay open is closed; the text says why if nobody asked for it."""
+
+    __slots__ = ()
+
+    @property
+    def expected(self) -> bool:
+        """It was asked for."""
+        return "code" not in self.details
+
+    @property
+    def code(self) -> str:
+        """Of ``ipc.errors``; empty if it was asked for."""
+        return str(self.details.get("code", ""))
+
+    @property
+    def hint(self) -> str:
+        """What can be done."""
+        return str(self.details.get("hint", ""))
+
+
+class RecordingPaused(Event):
+    """Frames are named as paused from now on."""
+
+    __slots__ = ()
+
+
+class RecordingResumed(Event):
+    """Frames are written again."""
+
+    __slots__ = ()
 
 
 class RecordingStarted(Event):
@@ -226,10 +278,45 @@ class CameraLost(Event):
     __slots__ = ()
 
 
+class CameraChanged(Event):
+    """Settings of the camera were changed; the text says which, and what they are now."""
+
+    __slots__ = ()
+
+    @property
+    def camera(self) -> Camera:
+        """All of its settings."""
+        return Camera.read(self.details)
+
+
 class CameraBack(Event):
     """The camera delivers again."""
 
     __slots__ = ()
+
+
+class CatalogBehind(Event):
+    """The catalog is missing, locked, slow or down; rows wait for it, the recording does not."""
+
+    __slots__ = ()
+    needs = ("waiting",)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait."""
+        return int(self.details["waiting"])
+
+
+class CatalogBack(Event):
+    """The catalog has everything that waited for it."""
+
+    __slots__ = ()
+    needs = ("missed",)
+
+    @property
+    def missed(self) -> int:
+        """Rows that could not be kept; `sealrec catalog sync` brings them in."""
+        return int(self.details["missed"])
 
 
 class DiskLow(Event):
@@ -309,6 +396,10 @@ class EngineGone(Event):
 
 
 _KINDS: dict[str, type[Event]] = {
+    "camera_opened": CameraOpened,
+    "camera_closed": CameraClosed,
+    "recording_paused": RecordingPaused,
+    "recording_resumed": RecordingResumed,
     "recording_started": RecordingStarted,
     "recording_stopped": RecordingStopped,
     "part_opened": PartOpened,
@@ -323,6 +414,9 @@ _KINDS: dict[str, type[Event]] = {
     "worker_hung": WorkerHung,
     "camera_lost": CameraLost,
     "camera_back": CameraBack,
+    "camera_changed": CameraChanged,
+    "catalog_behind": CatalogBehind,
+    "catalog_back": CatalogBack,
     "disk_low": DiskLow,
     "disk_failed": DiskFailed,
     "error": ErrorReported,

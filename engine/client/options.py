@@ -10,14 +10,40 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-__all__ = ["Options", "configuration"]
+from ipc.errors import ConfigError
+
+__all__ = [
+    "CameraOptions",
+    "CatalogOptions",
+    "KeyOptions",
+    "Options",
+    "catalog_arguments",
+    "configuration",
+]
 
 FilePath = str | os.PathLike[str]
 KEY_KINDS = ("key_file", "password_file", "public_key", "password")
 
 
-class Options(TypedDict, total=False):
-    """Keyword options of ``start``.
+class CameraOptions(TypedDict, total=False):
+    """Keyword options of ``open_camera``; ``start`` takes them where the camera is not open."""
+
+    source: str
+    width: int | None
+    height: int | None
+    fps: float | None
+    pixel_format: str | None
+    policy: Literal["drop", "block"]
+    realtime: bool
+    ring_seconds: float | None
+    pre_roll_s: float | None
+    camera_settings: FilePath | None
+    camera_sdk_settings: FilePath | None
+    trigger: Literal["off", "software", "hardware"] | None
+
+
+class KeyOptions(TypedDict, total=False):
+    """Keyword options of ``save_still``, and the first of those of ``start``.
 
     ``key_file``, ``password_file``, ``public_key`` (paths) and ``password`` add one key each to
     ``keys``, whose maps have a ``kind``, a ``value`` and, if wanted, a ``label``.
@@ -28,12 +54,13 @@ class Options(TypedDict, total=False):
     public_key: FilePath
     password: str
     keys: Sequence[Mapping[str, str]]
+    session: Mapping[str, str]
+
+
+class Options(CameraOptions, KeyOptions, total=False):
+    """Keyword options of ``start``."""
+
     output: FilePath
-    source: str
-    width: int | None
-    height: int | None
-    fps: float | None
-    pixel_format: str | None
     codec: str
     hardware: Literal["auto", "off", "only"]
     preset: str | None
@@ -41,16 +68,48 @@ class Options(TypedDict, total=False):
     threads: int
     seconds: float | None
     frames: int | None
-    policy: Literal["drop", "block"]
-    realtime: bool
-    ring_seconds: float | None
     next_free_name: bool
     camera_return_s: float
-    camera_settings: FilePath | None
-    camera_sdk_settings: FilePath | None
-    trigger: Literal["off", "software", "hardware"] | None
     disk_low_minutes: Sequence[float]
-    session: Mapping[str, str]
+
+
+class CatalogOptions(TypedDict, total=False):
+    """Keyword options of a recorder: the catalog that its engine tells what happens.
+
+    ``catalog`` is the path of an SQLite file, or a PostgreSQL URL without a password;
+    ``catalog_file`` names a file of mode 0600 whose first line is such a path or URL, with a
+    password in it if need be; ``audit_key`` is the key file of its audit, by default beside it.
+    """
+
+    catalog: FilePath
+    catalog_file: FilePath
+    audit_key: FilePath
+
+
+def catalog_arguments(options: CatalogOptions) -> list[str]:
+    """The engine's command line for a catalog.
+
+    Raises:
+        ConfigError: a URL with a password: every user of the machine sees command lines.
+    """
+    catalog = options.get("catalog")
+    if isinstance(catalog, str) and "://" in catalog:
+        user = catalog.partition("://")[2].rpartition("@")[0]
+        if ":" in user or "password" in catalog.lower():
+            raise ConfigError(
+                "A password in the catalog's URL would be on the engine's command line.",
+                hint="Use ~/.pgpass or PGPASSFILE, or a file of mode 0600 as catalog_file.",
+            )
+    arguments = []
+    for option, given in (
+        ("--catalog", catalog),
+        ("--catalog-file", options.get("catalog_file")),
+        ("--audit-key", options.get("audit_key")),
+    ):
+        if given is not None:
+            text = os.fspath(given)
+            arguments += [option, text if "://" in text else os.path.abspath(text)]
+    return arguments
 
 
 def configuration(config: Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from ipc.errors import EngineDied
+from ipc.handover import OfferedRings
 
 __all__ = ["EngineProcess", "ending"]
 
@@ -33,19 +34,23 @@ class EngineProcess:
 
     Attributes:
         pid: Its process id.
+        rings: What it hands out on request.
 
     Raises:
         EngineDied: it cannot be started.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
+        self.rings = OfferedRings()
         try:
-            self._process = _spawn(command)
+            self._process = _spawn(command, self.rings.engines_end)
         except OSError as error:
+            self.rings.close()
             raise EngineDied(
                 f"The engine cannot be started: {error.strerror or error}.",
                 hint=f"The command was {command[0]!r}.",
             ) from error
+        self.rings.engine_started()
         self.pid = self._process.pid
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         assert self._process.stderr is not None
@@ -91,7 +96,7 @@ class EngineProcess:
                 self._lines.append(line.decode(errors="replace").rstrip())
 
 
-def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], observer_fd: int | None) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         # No console window for a controller without one; its workers inherit that.
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -102,11 +107,13 @@ def _spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
             stderr=subprocess.PIPE,
             creationflags=flags,
         )
+    handed = [] if observer_fd is None or "serve" not in command else [observer_fd]
     return subprocess.Popen(
-        command,
+        [*command, *(f"--observer-fd={number}" for number in handed)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=handed,
         start_new_session=True,
     )
 

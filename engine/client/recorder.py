@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from engine.client.core import CALL_S, CLOSE_S, OPEN_S, SERVE, START_S, STOP_S, Core
+from engine.client.camera import Camera, CameraSettings
+from engine.client.core import CALL_S, CLOSE_S, OPEN_S, SERVE, START_S, STILL_S, STOP_S, Core
 from engine.client.events import Event
 from engine.client.mailbox import EventStream, Mailbox
-from engine.client.options import Options
-from engine.client.values import Result, Started, Status
+from engine.client.options import (
+    CameraOptions,
+    CatalogOptions,
+    KeyOptions,
+    Options,
+    catalog_arguments,
+)
+from engine.client.values import Result, Source, Started, Status
 from ipc.errors import ChannelClosed, SealrecError
+
+if TYPE_CHECKING:
+    from engine.preview import LiveView
 
 __all__ = ["Recorder"]
 
@@ -31,10 +43,15 @@ class Recorder:
 
     Args:
         command: Command line of the engine, for where ``sys.executable`` is no Python.
+        **catalog: See `CatalogOptions`; without any there is no catalog. A catalog that is missing,
+            locked or down costs a recording nothing: `CatalogBehind` says so.
+
+    Raises:
+        ConfigError: a URL with a password.
     """
 
-    def __init__(self, command: Sequence[str] = SERVE) -> None:
-        self._core = Core(command)
+    def __init__(self, command: Sequence[str] = SERVE, **catalog: Unpack[CatalogOptions]) -> None:
+        self._core = Core([*command, *catalog_arguments(catalog)])
 
     def __repr__(self) -> str:
         return f"<Recorder engine={self._core.pid} state={self.status.state}>"
@@ -89,6 +106,34 @@ class Recorder:
 
     # --- calls --------------------------------------------------------------------------------
 
+    def open_camera(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = START_S,
+        **options: Unpack[CameraOptions],
+    ) -> Source:
+        """Open the camera and let it stream; a `start` then begins with the frames of its call.
+
+        Args:
+            config: A map as in PROTOCOL.md, "Configuration"; options go before it.
+            timeout_s: For the camera to be opened.
+            **options: See `CameraOptions`; ``pre_roll_s`` is the most that a recording may keep of
+                the time before its start.
+
+        Returns:
+            What it delivers.
+
+        Raises:
+            ConfigError, CameraError, MemoryRefused: refused.
+            WrongState: one is open, or a recording has opened its own.
+        """
+        return self._core.open_camera(config, options).result(timeout_s)
+
+    def close_camera(self, timeout_s: float = STOP_S) -> None:
+        """Stop and seal what is being recorded, and close the camera; harmless when repeated."""
+        self._core.close_camera().result(timeout_s)
+
     def start(
         self,
         config: Mapping[str, Any] | None = None,
@@ -119,9 +164,106 @@ class Recorder:
         """
         return self._core.stop().result(timeout_s)
 
+    def pause(self, timeout_s: float = CALL_S) -> int:
+        """Keep no frames until `resume`; each is named as paused, and the time passes in the file.
+
+        Returns:
+            Since when, on ``time.perf_counter_ns()``.
+
+        Raises:
+            WrongState: nothing is being recorded, or it is paused already.
+        """
+        return self._core.pause(paused=True).result(timeout_s)
+
+    def resume(self, timeout_s: float = CALL_S) -> int:
+        """Keep frames again; see `pause`."""
+        return self._core.pause(paused=False).result(timeout_s)
+
+    def mark(self, kind: str, text: str = "", timeout_s: float = CALL_S) -> int:
+        """Write something that happened into the recording, at the time of this call.
+
+        Args:
+            kind: A short word, such as ``laser_on``.
+            text: For a person.
+            timeout_s: For the engine's answer; the mark is durable with its fragment.
+
+        Returns:
+            Its time, on ``time.perf_counter_ns()``.
+
+        Raises:
+            WrongState: nothing is being recorded.
+        """
+        return self._core.mark(kind, text).result(timeout_s)
+
+    def trigger(self, timeout_s: float = CALL_S) -> None:
+        """Let a camera that waits for software triggers take one frame.
+
+        Raises:
+            WrongState: none waits.
+        """
+        self._core.trigger().result(timeout_s)
+
     def get_status(self, timeout_s: float = CALL_S) -> Status:
         """Ask the engine for the status of now."""
         return self._core.get_status().result(timeout_s)
+
+    def camera(self, timeout_s: float = CALL_S) -> Camera:
+        """Ask for the settings of the open camera, as read back, and their ranges.
+
+        Raises:
+            WrongState: no camera is open, or it is a file.
+            CameraError: it went away.
+        """
+        return self._core.camera().result(timeout_s)
+
+    def set_camera(
+        self, *, timeout_s: float = START_S, **changes: Unpack[CameraSettings]
+    ) -> Camera:
+        """Change settings of the open camera, also while it is recorded.
+
+        Args:
+            timeout_s: Another binning opens the camera again, which takes its time.
+            **changes: See `CameraSettings`. Numbers are moved into the camera's ranges.
+
+        Returns:
+            What is set now.
+
+        Raises:
+            ConfigError: the camera has no such setting.
+            WrongState: no camera is open; or another binning while it is recorded.
+            CameraError: it went away.
+        """
+        return self._core.set_camera(changes).result(timeout_s)
+
+    def save_still(
+        self,
+        path: str | os.PathLike[str],
+        timeout_s: float = STILL_S,
+        **options: Unpack[KeyOptions],
+    ) -> Path:
+        """Seal the newest frame, without loss, as a recording of one frame; also while recording.
+
+        Args:
+            path: As ``x.mp4.enc``; a taken name makes it the next free one.
+            timeout_s: The first of a camera takes about a second longer.
+            **options: Keys as of `start`, and ``session``.
+
+        Returns:
+            Where it is, once it is durable.
+
+        Raises:
+            ConfigError, KeyFileError, DiskError: refused.
+            WrongState: no camera is open, or it has delivered nothing yet.
+        """
+        return self._core.save_still(Path(path), options).result(timeout_s)
+
+    def live_view(self) -> LiveView:
+        """The camera's picture at any rate; close it in the end. Needs numpy and OpenCV.
+
+        It follows the engine's cameras as they are opened and closed, and costs a recording
+        nothing. Each is for one thread; there may be several.
+        """
+        return self._core.live_view()
 
     # --- waiting ------------------------------------------------------------------------------
 
@@ -144,14 +286,12 @@ class Recorder:
         return wanted.result(timeout_s)
 
     def wait_written(self, frames: int, timeout_s: float) -> Status:
-        """Wait until so many frames of the recording are durable.
+        """Wait until so many frames of the recording are durable; it may be over by then.
 
         Raises:
             EndedEarly: it ended with less.
         """
-        what = f"write {frames} frames"
-        wanted = self._core.when_of_recording(lambda s: s.frames.written >= frames, what)
-        return wanted.result(timeout_s)
+        return self._core.when_written(frames).result(timeout_s)
 
     def wait_stopped(self, timeout_s: float) -> Result:
         """Wait for the end of the newest recording, by its limit or for another reason.

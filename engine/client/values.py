@@ -140,6 +140,7 @@ class RingFigures:
         high_water: Most that ever were.
         not_durable: Not yet on the disk.
         crash_cover_s: How much longer the encoder's death would cost nothing.
+        serial: Grows with each opening of a camera, whose ring is another one; 0 without one.
     """
 
     slots: int = 0
@@ -147,6 +148,7 @@ class RingFigures:
     high_water: int = 0
     not_durable: int = 0
     crash_cover_s: float = 0.0
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ class Status:
     path: Path | None = None
     part: int = 0
     elapsed_s: float = 0.0
+    paused: bool = False
     frames: FrameCounts = FrameCounts()
     fps_in: float = 0.0
     fps_encoded: float = 0.0

@@ -29,7 +29,8 @@ LOST = (
     *("camera_gap", "incomplete", "ring_full", "encoder_lost"),
     *("encode_error", "write_error", "paused"),
 )
-OVERTAKEN = ("encode_error", "write_error", "encoder_lost")  # a later word may set these right
+# A later word may set these right.
+OVERTAKEN = ("paused", "encode_error", "write_error", "encoder_lost")
 FrameKey = tuple[int, int]  # epoch, frame_id
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
@@ -314,6 +315,23 @@ def test_every_speed_has_the_same_headers(encoder: VideoEncoder) -> None:
     assert [frame.pts for frame in frames] == [n * PERIOD for n in range(len(pictures))]
     for frame, wanted in zip(frames, pictures, strict=True):
         assert psnr_db(frame.to_ndarray(format="bgr24")[:HEIGHT_PX, :WIDTH_PX], wanted) > 28
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps what was freed")
+def test_speed_steps_leave_no_memory_behind() -> None:
+    """Ten steps at full size cost less than one opening does: freed memory goes back."""
+    encoder = open_encoder(EncoderSpec("h264", 1920, 1200, 30.0, hardware="off"))
+    converter = Converter(1920, 1200, PixelFormat.BGR8)
+    recording = Recording(encoder, converter)
+    [pixels] = moving_noise(1, 1920, 1200, sigma=2)
+    memory = []
+    for number in range(55):
+        if number % 5 == 0:
+            encoder.change_speed(encoder.speeds[-1 - number // 5 % 2])
+            memory.append(psutil.Process().memory_full_info().uss)
+        recording.add(pixels, number * PERIOD, key=number % 5 == 0)
+    encoder.close()
+    assert max(memory[2:]) - memory[0] < 12e6, memory
 
 
 def test_the_safety_net_makes_key_frames_when_nobody_does(spec: EncoderSpec) -> None:

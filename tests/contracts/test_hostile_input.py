@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.config import parse_config
+from engine.config import Limits, parse_config, parse_next, parse_source
 from engine.container import boxes, tables
 from engine.container.header import open_header, updated
 from engine.container.part import PartReader
@@ -416,10 +416,16 @@ def test_settings_are_taken_or_refused(fields: dict[str, object], keys: list[obj
     """Any settings give a configuration that can be used, or a ConfigError."""
     with contextlib.suppress(ConfigError):
         config = parse_config({"keys": keys, **fields})
-        config.source_spec()
+        config.source_spec(config.limits)
         config.video()
         config.base()
         config.ring_slots(1, config.fps or 30.0)
+        assert "hunter2" not in repr(config)
+    with contextlib.suppress(ConfigError):
+        parse_source(dict(fields)).source_spec(Limits())
+    with contextlib.suppress(ConfigError):
+        config = parse_next({"keys": keys, **fields}, parse_source({"source": "synthetic"}))
+        config.base()
         assert "hunter2" not in repr(config)
 
 

@@ -257,12 +257,12 @@ def test_terminated_export_leaves_nothing(studio: Studio, monkeypatch: pytest.Mo
     """SIGTERM during an export ends it as Ctrl-C does: no plaintext stays behind."""
     import signal
 
-    import engine.reading.export as exporting
+    from engine.reading import copying
 
     def terminate(*_arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(exporting, "_check_whole", terminate)
+    monkeypatch.setattr(copying, "_check_whole", terminate)
     out = studio.base.parent / "day.mp4"
     before = signal.getsignal(signal.SIGTERM)
     assert run(["export", str(studio.base), str(out), *_key(studio)]) == 130

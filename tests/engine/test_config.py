@@ -156,13 +156,14 @@ def test_a_synthetic_duration_is_a_number_of_frames(
     fields: dict[str, Any], frames: int | None
 ) -> None:
     """So that two seconds at 30 fps are 60 frames, late or not."""
-    assert parsed(**fields).source_spec()["frames"] == frames
+    config = parsed(**fields)
+    assert config.source_spec(config.limits)["frames"] == frames
 
 
 def test_the_workers_understand_what_they_are_sent() -> None:
     """The specifications convert to the types that source and encoder are opened with."""
     config = parsed(width=320, height=240, fps=25.0, pixel_format="bayer_rg8", max_mbit_s=2.5)
-    source = msgspec.convert(config.source_spec(), SourceSpec)
+    source = msgspec.convert(config.source_spec(config.limits), SourceSpec)
     assert (source.width, source.rate_hz, source.pixel_format) == (320, 25.0, "bayer_rg8")
     size = {"width_px": 320, "height_px": 240, "rate_hz": 25.0}
     video = msgspec.convert({**config.video(), **size}, EncoderSpec)

@@ -134,7 +134,12 @@ def test_order_and_repetition_do_not_matter(random, count: int) -> None:
     st.lists(
         st.tuples(
             st.sampled_from(
-                [LossClass.ENCODE_ERROR, LossClass.WRITE_ERROR, LossClass.ENCODER_LOST]
+                [
+                    LossClass.PAUSED,
+                    LossClass.ENCODE_ERROR,
+                    LossClass.WRITE_ERROR,
+                    LossClass.ENCODER_LOST,
+                ]
             ),
             st.integers(0, 30),
             st.integers(0, 5),

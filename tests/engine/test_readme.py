@@ -45,12 +45,12 @@ def run(snippet: str, folder: Path) -> list[str]:
 
 def test_every_python_of_the_readme_runs() -> None:
     """None is without its mark."""
-    assert len(SNIPPETS) == README.read_text(encoding="utf-8").count("```python") == 3
+    assert len(SNIPPETS) == README.read_text(encoding="utf-8").count("```python") == 5
 
 
 def test_the_client_in_ten_lines_and_the_reader(folder: Path) -> None:
     """It records, sees the light, seals and says so; the file opens for reading as shown."""
-    client, _, reader = SNIPPETS
+    client, *_, reader = SNIPPETS
     assert len([line for line in client.splitlines() if line]) <= 10
     written, *_, balance = run(client, folder)
     path = folder / "session.mp4.enc"
@@ -61,9 +61,30 @@ def test_the_client_in_ten_lines_and_the_reader(folder: Path) -> None:
     assert len(run(reader, folder)) == report.frames
 
 
+def test_a_camera_that_stays_open(folder: Path) -> None:
+    """Two recordings of it, sealed one after the other."""
+    opened = SNIPPETS[1]
+    paths = run(opened, folder)
+    assert paths == [str(folder / f"{name}.mp4.enc") for name in ("first", "second")]
+    for path in paths:
+        report = verify(Path(path), secret_from(key_file=folder / "treatment.key"))
+        assert (report.state, report.balanced) == ("sealed", True)
+        assert report.frames > 0
+
+
+def test_the_open_cameras_picture_settings_and_still(folder: Path) -> None:
+    """Half a picture, the values that were set, and a still that verifies."""
+    shown, settings, still = run(SNIPPETS[2], folder)
+    assert shown.startswith("(200, 320, 3) ")
+    assert settings == "8000.0 (20.0, 10000000.0)"
+    assert still == str(folder / "still.mp4.enc")
+    report = verify(Path(still), secret_from(key_file=folder / "treatment.key"))
+    assert (report.state, report.frames, report.exit_code) == ("sealed", 1, 0)
+
+
 def test_the_bare_wire(folder: Path) -> None:
     """Msgpack over two pipes is enough to record."""
-    _, wire, _ = SNIPPETS
+    wire = SNIPPETS[3]
     path, state, balance = run(wire, folder)
     assert path == str(folder / "session.mp4.enc")
     assert state

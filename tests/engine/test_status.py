@@ -19,6 +19,7 @@ from engine.config import parse_config
 from engine.keys import new_key_file
 from engine.ledger import WrittenRun
 from engine.lifecycle import Phase
+from engine.pipeline import Pipeline
 from engine.recording import Recording
 from engine.status import StatusBoard
 from ipc.channel import decode, encode
@@ -61,22 +62,26 @@ class Scene:
         fields = {"output": str(folder / "x.mp4.enc"), "keys": keys}
         self.clock = clock
         self.told: list[str] = []
-        self.recording = Recording(
-            parse_config(fields), lambda _: None, lambda kind, *_: self.told.append(kind)
-        )
-        self.recording.ring.allocate(slots=40, slot_bytes=FRAME_BYTES)
-        self.writer = RingWriter.attach(self.recording.ring.handles)
+        config = parse_config(fields)
+
+        def tell(kind: str, *_: Any) -> None:
+            self.told.append(kind)
+
+        self.recording = Recording(config, tell)
+        self.pipeline = Pipeline(config, lambda _: None, tell, self.recording)
+        self.pipeline.ring.allocate(slots=40, slot_bytes=FRAME_BYTES)
+        self.writer = RingWriter.attach(self.pipeline.ring.handles)
         self.writer.begin_epoch()
         self.board = StatusBoard()
-        self.recording.began_at = clock.now
-        self.board.begin(self.recording)
+        self.recording.began_at = self.pipeline.opened_at = clock.now
+        self.board.begin(self.pipeline)
         self.source(triggered=False)
-        self.recording.lifecycle.phase = Phase.RECORDING
+        self.pipeline.lifecycle.phase = Phase.RECORDING
         self.published = 0
 
     def source(self, *, triggered: bool, rate_hz: float = RATE_HZ) -> None:
         """What the source said."""
-        self.recording.source = SourceOpened(
+        self.pipeline.source.said = SourceOpened(
             width_px=16, height_px=4, pixel_format="mono8", rate_hz=rate_hz, triggered=triggered
         )
 
@@ -91,8 +96,8 @@ class Scene:
     def heard(self, *roles: str) -> None:
         """Workers are heard now."""
         for role in roles or ("capture", "encoder"):
-            self.recording.seen.heard[role] = self.clock.now
-            self.recording.seen.status[role] = WorkerStatus(
+            self.pipeline.seen.heard[role] = self.clock.now
+            self.pipeline.seen.status[role] = WorkerStatus(
                 cpu_s=self.clock.now - START_S,
                 pss_bytes=3,
                 private_bytes=2,
@@ -102,18 +107,18 @@ class Scene:
 
     def durable(self) -> None:
         """Something becomes durable now."""
-        self.recording.seen.durable_at = self.clock.now
+        self.recording.durable.at = self.clock.now
 
     def all_well(self) -> None:
         """Frames come, workers are heard, bytes become durable."""
-        self.recording.seen.encoder = ENCODER
+        self.pipeline.seen.encoder = ENCODER
         self.publish()
         self.heard()
         self.durable()
 
     def compose(self) -> dict[str, Any]:
         """The status now."""
-        return self.board.compose(self.recording)
+        return self.board.compose(self.pipeline)
 
     @property
     def state(self) -> str:
@@ -123,7 +128,7 @@ class Scene:
     def close(self) -> None:
         """Give everything back."""
         self.writer.close()
-        self.recording.ring.close()
+        self.pipeline.ring.close()
 
 
 @pytest.fixture
@@ -148,8 +153,29 @@ def test_nothing_to_record_is_idle() -> None:
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.RECORDING])
 def test_every_other_phase_is_its_own_state(scene: Scene, phase: Phase) -> None:
     """Also while bytes still become durable: that is not what the light is for."""
-    scene.recording.lifecycle.phase = phase
-    assert scene.state == phase.value
+    scene.pipeline.lifecycle.phase = phase
+    assert scene.state == ("starting" if phase is Phase.OPENING else phase.value)
+
+
+def test_a_pause_is_not_recording(scene: Scene) -> None:
+    """Frames come and tables become durable, but no picture is kept."""
+    scene.recording.pause(paused=True)
+    assert scene.state == "paused"
+    scene.recording.pause(paused=False)
+    assert scene.state == "recording"
+
+
+def test_an_open_camera_without_a_recording_is_ready(scene: Scene) -> None:
+    """With the ring's figures and none of a recording; what is wrong with the camera shows."""
+    scene.pipeline.recording, scene.pipeline.lifecycle.phase = None, Phase.READY
+    found = scene.compose()
+    assert found["state"] == "ready"
+    assert set(found) == {"state", "phase", "fps_in", "ring", "workers"}
+    scene.clock.now += 1.1
+    scene.heard()
+    assert scene.state == "no_frames"
+    scene.pipeline.lifecycle.camera_away = True
+    assert scene.state == "camera_lost"
 
 
 def test_not_durable_for_two_seconds_is_not_recording(scene: Scene) -> None:
@@ -167,7 +193,7 @@ def test_not_durable_for_two_seconds_is_not_recording(scene: Scene) -> None:
 
 def test_nothing_durable_yet_is_starting_and_then_a_fault(scene: Scene) -> None:
     """The first fragment takes a moment; more than two seconds it must not."""
-    scene.recording.seen.durable_at = None
+    scene.recording.durable.at = None
     assert scene.state == "starting"
     scene.clock.now += 2.1
     scene.publish()
@@ -208,7 +234,7 @@ def test_a_silent_worker_shows_within_a_second(scene: Scene, role: str) -> None:
 
 def test_a_stalled_disk_shows(scene: Scene) -> None:
     """A write that takes longer than a second is said to be one."""
-    scene.recording.seen.encoder = EncoderStatus(
+    scene.pipeline.seen.encoder = EncoderStatus(
         fps=30, encoded=1, queue_bytes=5, queue_items=1, stall_s=1.2, encode_ms=1, convert_ms=1
     )
     assert scene.state == "disk_stalled"
@@ -216,7 +242,7 @@ def test_a_stalled_disk_shows(scene: Scene) -> None:
 
 def test_a_camera_that_is_away_shows(scene: Scene) -> None:
     """Whatever else is true."""
-    scene.recording.lifecycle.camera_away = True
+    scene.pipeline.lifecycle.camera_away = True
     scene.clock.now += 5
     assert scene.state == "camera_lost"
 
@@ -232,14 +258,14 @@ def test_recording_is_never_said_without_reason(
 ) -> None:
     """Whatever the ages are: green only if none of them is too great."""
     durable_s, frames_s, capture_s, encoder_s, stall_s = ages_s
-    recording, now = scene.recording, scene.clock.now
+    recording, pipeline, now = scene.recording, scene.pipeline, scene.clock.now
     recording.began_at = now - 10
-    recording.seen.durable_at = now - durable_s
-    recording.seen.heard = {"capture": now - capture_s, "encoder": now - encoder_s}
-    recording.seen.encoder = EncoderStatus(
+    recording.durable.at = now - durable_s
+    pipeline.seen.heard = {"capture": now - capture_s, "encoder": now - encoder_s}
+    pipeline.seen.encoder = EncoderStatus(
         fps=1, encoded=1, queue_bytes=0, queue_items=0, stall_s=stall_s, encode_ms=0, convert_ms=0
     )
-    recording.lifecycle.camera_away = away
+    pipeline.lifecycle.camera_away = away
     scene.board._published_at = now - frames_s
     ages_and_limits = [(durable_s, 2.0), *((age_s, 1.0) for age_s in ages_s[1:])]
     well = all(age_s <= limit_s for age_s, limit_s in ages_and_limits) and not away
@@ -305,7 +331,7 @@ def test_a_new_recording_forgets_the_old_figures(scene: Scene) -> None:
     """Rates and ages begin anew."""
     scene.clock.now += 3.0
     scene.compose()
-    scene.board.begin(scene.recording)
+    scene.board.begin(scene.pipeline)
     assert scene.compose()["fps_in"] == 0.0
 
 

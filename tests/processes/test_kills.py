@@ -13,11 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.container.names import open_path
 from engine.container.recovery import recover
 from engine.keys import secret_from
 from engine.reading.verify import VerifyReport, verify
 from ipc.messages import StartRecording, StopRecording
 from tests.processes.serving import Serving, alive, serving, wait_until
+from tests.processes.tracing import killing_at, needs_attaching
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and SIGSTOP")
 
@@ -117,11 +119,25 @@ def test_an_encoder_killed_again_and_again(engine: Serving, key_file: Path) -> N
     assert report.frames == result["frames_written"]
 
 
+@needs_attaching
+def test_an_encoder_killed_between_its_seal_and_the_name(engine: Serving, key_file: Path) -> None:
+    """The seal says that it is the last part's: no other part follows it."""
+    path = engine.start()
+    engine.wait_written(SOME)
+    with killing_at("renameat2", engine.status["workers"]["encoder"]["pid"]):
+        result = engine.stop()
+    assert balanced(result), result
+    assert (result["state"], result["parts"]) == ("sealed", [str(path)])
+    report = verified(path, key_file)
+    assert (report.state, report.complete, report.problems) == ("sealed", True, ())
+    assert report.frames == result["frames_written"]
+
+
 def test_a_ring_too_small_for_a_dead_encoder_names_what_is_lapped(
     engine: Serving, key_file: Path
 ) -> None:
-    """With a ring of half a second, the frames that no successor could read are named."""
-    path = engine.start(ring_seconds=0.5)
+    """With a ring of a fifth of a second, frames that no successor could read are named."""
+    path = engine.start(ring_seconds=0.2)
     engine.wait_written(SOME)
     engine.signal("encoder", KILL)
     restarted(engine)
@@ -154,6 +170,25 @@ def test_a_stopped_encoder_shows_at_once_and_costs_nothing(engine: Serving) -> N
     assert not engine.events("worker_hung")
 
 
+def test_workers_that_hang_are_replaced(engine: Serving, key_file: Path) -> None:
+    """Stopped for good, each is told as hung, killed, and followed: one part more, and one gap."""
+    path = engine.start()
+    engine.wait_written(SOME)
+    for count, role in enumerate(("encoder", "capture"), 1):
+        engine.signal(role, STOP)
+        assert engine.wait_event("worker_hung", count).text.startswith(role)
+        engine.wait_event("worker_restarted", count)
+        engine.wait_status(lambda s: s["state"] == "recording")
+        engine.wait_written(engine.status["frames"]["offered"] + SOME)
+    result = engine.stop()
+    assert balanced(result), result
+    assert not lost_by_us(result)
+    assert (result["gaps"], len(result["parts"])) == (1, 2)
+    report = verified(path, key_file)
+    assert (report.state, report.balanced, report.complete) == ("recovered", True, True)
+    assert report.frames == result["frames_written"]
+
+
 # --- capture ----------------------------------------------------------------------------------
 
 
@@ -174,7 +209,7 @@ def test_a_killed_capture_costs_one_counted_gap(engine: Serving, key_file: Path)
     assert result["state"] == "sealed"
     assert len(result["parts"]) == 1
     in_frames_s = result["frames_written"] / FPS
-    assert result["duration_s"] > in_frames_s + 0.5  # the gap: a new process takes longer
+    assert result["duration_s"] > in_frames_s + 0.1  # the gap: a new process takes longer
     assert result["duration_s"] < in_frames_s + elapsed_s
     report = verified(path, key_file)
     assert (report.state, report.balanced, report.complete) == ("sealed", True, True)
@@ -326,20 +361,46 @@ def test_recordings_one_after_the_other_cost_the_engine_nothing(engine: Serving)
 # --- the disk ---------------------------------------------------------------------------------
 
 
+def limit_its_file(engine: Serving, path: Path, more_bytes: int) -> None:
+    """Let the encoder's file take so many bytes more and then no other (RLIMIT_FSIZE)."""
+    import resource  # not on Windows
+
+    size = open_path(path).stat().st_size + more_bytes
+    resource.prlimit(engine.pid("encoder"), resource.RLIMIT_FSIZE, (size, size))
+
+
 def test_a_file_that_takes_no_more(engine: Serving, key_file: Path) -> None:
     """A limit that hits in mid recording: what was durable is kept, every other frame is named."""
     path = engine.start()
     engine.wait_written(SOME)
-    import resource  # not on Windows
-
-    size = path.with_name(path.name + ".open").stat().st_size + 40_000
-    resource.prlimit(engine.pid("encoder"), resource.RLIMIT_FSIZE, (size, size))
+    limit_its_file(engine, path, 40_000)
     engine.wait_event("disk_failed")
     result = engine.wait_event("recording_stopped").details
     assert balanced(result), result
     assert result["lost"]["write_error"] > 0
     assert result["problem"]["code"] == "disk"
     assert result["state"] == "recovered"
+    report = verified(path, key_file)
+    assert (report.state, report.balanced) == ("recovered", True)
+    assert report.frames == result["frames_written"]
+
+
+def test_frames_that_come_after_a_failure_are_named(engine: Serving, key_file: Path) -> None:
+    """Nobody stops the camera for a while, because the supervisor is held: each frame is named."""
+    path = engine.start()
+    engine.wait_written(SOME)
+    offered = engine.status["frames"]["offered"]
+    limit_its_file(engine, path, 1)
+    os.kill(engine.process.pid, STOP)
+    stopped_at = time.monotonic()
+    wait_until(lambda: time.monotonic() - stopped_at > 3.0)
+    os.kill(engine.process.pid, CONTINUE)
+    engine.wait_event("disk_failed")
+    result = engine.wait_event("recording_stopped").details
+    assert balanced(result), result
+    assert result["frames_offered"] >= offered + 2 * FPS
+    assert set(result["lost"]) <= {"write_error", "camera_gap"}
+    assert result["lost"]["write_error"] >= FPS
     report = verified(path, key_file)
     assert (report.state, report.balanced) == ("recovered", True)
     assert report.frames == result["frames_written"]

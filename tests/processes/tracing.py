@@ -5,17 +5,21 @@ A call is two steps, its beginning and its return, because another thread's may 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-__all__ = ["Step", "needs_strace", "traced", "tracing_prefix"]
+from tests.processes.serving import AWAIT_S, wait_until
+
+__all__ = ["Step", "killing_at", "needs_attaching", "needs_strace", "traced", "tracing_prefix"]
 
 CALLS = (
     *("openat", "creat", "pwrite64", "pwritev", "write", "writev", "ftruncate", "fallocate"),
@@ -76,10 +80,28 @@ def _works() -> bool:
 needs_strace = pytest.mark.skipif(not _works(), reason="there is no strace, or it may not trace")
 
 
+needs_attaching = pytest.mark.skipif(
+    not _works() or os.geteuid() != 0,
+    reason="needs strace and root: workers let no other user look at them",
+)
+
+
 def tracing_prefix(log: Path) -> list[str]:
     """Puts a command and all its processes under strace."""
     options = ["-f", "--seccomp-bpf", "-y", "-qq", "-s", "0", "-o", str(log)]
     return ["strace", *options, "-e", "trace=" + ",".join(CALLS)]
+
+
+@contextmanager
+def killing_at(call: str, pid: int) -> Iterator[None]:
+    """Kill a process when any of its threads begins a system call, which then does nothing."""
+    inject = f"inject={call}:error=EIO:signal=KILL"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    with subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE) as tracer:
+        status = Path(f"/proc/{pid}/status")
+        wait_until(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), "is traced")
+        yield
+        tracer.wait(AWAIT_S)
 
 
 def traced(log: Path) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""One recording as the supervisor carries it out, with a real ring and workers that only listen."""
+"""Camera and recordings as the supervisor runs them: a real ring, and workers that only listen."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from engine import recording as module
+from engine import pipeline as module
+from engine import recording as recording_module
 from engine.config import parse_config
 from engine.container.names import open_path
 from engine.container.tables import SessionTable
 from engine.container.writer import PartWriter
 from engine.keys import new_key_file
 from engine.lifecycle import DRAIN_S, STOP_S, Phase
+from engine.pipeline import SILENT_AT_START_S, SILENT_S, Pipeline
 from engine.processes import WorkerExit, WorkerMessage
-from engine.recording import SILENT_AT_START_S, SILENT_S, Recording
+from engine.recording import Recording
 from ipc import messages
 from ipc.frame import Loss, LossClass
 from ipc.messages import LossRow, Message
@@ -71,39 +73,47 @@ class Stage:
         monkeypatch.setattr(module, "WorkerProcess", Listener)
         clock = SimpleNamespace(monotonic=lambda: self.now, perf_counter_ns=lambda: 5)
         monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(
+            recording_module, "time", SimpleNamespace(**vars(clock), time_ns=lambda: 9)
+        )
         key = folder / "a.key"
         new_key_file(key)
         keys = [{"kind": "key_file", "value": str(key)}]
         config = parse_config({"output": str(folder / "x.mp4.enc"), "keys": keys})
-        self.recording = Recording(config, self.posted.put, lambda *said: self.told.append(said))
+        self.recording = Recording(config, self.tell)
+        self.pipeline = Pipeline(config, self.posted.put, self.tell, self.recording)
         self.writer: RingWriter | None = None
         self.published = 0
+
+    def tell(self, *said: Any) -> None:
+        """What a controller is told."""
+        self.told.append(said)
 
     # --- what happens -------------------------------------------------------------------------
 
     def worker(self, role: str) -> Listener:
         """The running worker of a role."""
-        worker: Any = self.recording.workers[role]
+        worker: Any = self.pipeline.workers[role]
         assert isinstance(worker, Listener)
         return worker
 
     def says(self, role: str, *said: Message) -> None:
         """A worker says something."""
         for message in said:
-            self.recording.take(WorkerMessage(self.worker(role), message))  # type: ignore[arg-type]
+            self.pipeline.take(WorkerMessage(self.worker(role), message))  # type: ignore[arg-type]
 
     def exits(self, role: str, code: int = KILLED) -> None:
         """A worker ends."""
-        self.recording.take(WorkerExit(self.worker(role), code))  # type: ignore[arg-type]
+        self.pipeline.take(WorkerExit(self.worker(role), code))  # type: ignore[arg-type]
 
     def begin(self) -> None:
         """Everything opens: it records."""
-        self.recording.start()
+        self.pipeline.start()
         self.says("capture", OPENED)
-        self.writer = RingWriter.attach(self.recording.ring.handles)
+        self.writer = RingWriter.attach(self.pipeline.ring.handles)
         self.writer.begin_epoch()
         self.part_opens()
-        assert self.recording.lifecycle.phase is Phase.RECORDING
+        assert self.pipeline.lifecycle.phase is Phase.RECORDING
 
     def part_opens(self) -> None:
         """The encoder has opened the part that it was told to."""
@@ -123,22 +133,22 @@ class Stage:
 
     def stop(self) -> None:
         """The stop is asked for, and the source ends."""
-        self.recording.stop()
+        self.pipeline.stop()
         self.says("capture", messages.StreamEnded(reason="stopped"))
         self.exits("capture", 0)
 
     def posts(self) -> None:
         """What was posted meanwhile comes in."""
         while not self.posted.empty():
-            self.recording.take(self.posted.get())
+            self.pipeline.take(self.posted.get())
 
     def wait_post(self) -> None:
         """The next thing that a thread posts comes in."""
-        self.recording.take(self.posted.get(timeout=AWAIT_S))
+        self.pipeline.take(self.posted.get(timeout=AWAIT_S))
 
     def tick(self, *, stalled: bool = False) -> None:
         """The supervisor's loop turns."""
-        self.recording.tick(stalled=stalled)
+        self.pipeline.tick(stalled=stalled)
 
     def kinds(self) -> list[str]:
         """Kinds of all events told."""
@@ -148,7 +158,7 @@ class Stage:
         """Give everything back."""
         if self.writer is not None:
             self.writer.close()
-        self.recording.ring.close()
+        self.pipeline.ring.close()
 
 
 @pytest.fixture
@@ -202,7 +212,7 @@ def sealed(stage: Stage, *, last: bool = True, lost: list[LossRow] | None = None
 
 def drain_ring(stage: Stage) -> None:
     """Commit everything in the ring, as an encoder does that made it durable."""
-    with closing(RingReader.attach(stage.recording.ring.handles)) as reader:
+    with closing(RingReader.attach(stage.pipeline.ring.handles)) as reader:
         reader.resume()
         while (frame := reader.read()) is not None:
             reader.release(frame.seq)
@@ -225,12 +235,12 @@ def test_orders_of_a_whole_recording(stage: Stage) -> None:
     assert encoder.last(messages.FinishRecording).through == 30
     stage.says("encoder", sealed(stage))
     assert encoder.got(messages.Shutdown) == 1
-    assert not stage.recording.finished
+    assert not stage.pipeline.finished
     stage.exits("encoder", 0)
-    assert stage.recording.finished
+    assert stage.pipeline.finished
     kinds = [messages.OpenSource, messages.BeginStream, messages.EndStream]
     assert [type(message) for message in capture.sent] == kinds
-    result = stage.recording.settle()
+    result = stage.pipeline.settle_recording()
     assert (result["frames_offered"], result["frames_written"], result["lost"]) == (30, 30, {})
     assert result["balanced"]
     assert stage.kinds() == ["recording_started", "part_sealed"]
@@ -248,7 +258,7 @@ def test_losses_that_only_the_seal_holds_count(stage: Stage) -> None:
     stage.stop()
     stage.says("encoder", sealed(stage, lost=[LossRow.of(gap)]))
     stage.exits("encoder", 0)
-    result = stage.recording.settle()
+    result = stage.pipeline.settle_recording()
     assert (result["frames_offered"], result["lost"]) == (11, {"camera_gap": 3})
     assert result["balanced"]
 
@@ -315,12 +325,12 @@ def test_an_encoder_that_dies_between_seal_and_word(stage: Stage) -> None:
     late = Loss(LossClass.CAMERA_GAP, 0, 1000 + FRAMES, 1000 + FRAMES, 1, 2)
     writer.seal(replace(media.seal_table(), lost=(late,)))
     stage.exits("encoder")
-    assert "encoder" not in stage.recording.workers
+    assert "encoder" not in stage.pipeline.workers
     assert stage.recording.concluded is not None
-    assert not stage.recording.finished  # its tables are being read
+    assert not stage.recording.over  # its tables are being read
     stage.wait_post()
-    assert stage.recording.finished
-    result = stage.recording.settle()
+    assert stage.recording.over
+    result = stage.pipeline.settle_recording()
     assert (result["frames_written"], result["lost"]) == (FRAMES, {"camera_gap": 1})
     assert result["state"] == "sealed"
     assert "problem" not in result
@@ -351,8 +361,8 @@ def test_frames_that_no_encoder_came_to_write_are_named(stage: Stage) -> None:
     assert stage.recording.concluded is not None
     stage.exits("capture", 0)
     stage.posts()
-    assert stage.recording.finished
-    result = stage.recording.settle()
+    assert stage.pipeline.finished
+    result = stage.pipeline.settle_recording()
     assert result["lost"] == {"encoder_lost": 20, "camera_gap": 5}
     assert result["frames_offered"] == 25
     assert result["balanced"]
@@ -367,7 +377,7 @@ def test_a_dead_encoders_last_stall_is_not_its_successors(stage: Stage) -> None:
     )
     stage.says("encoder", stalled)
     stage.exits("encoder")
-    assert stage.recording.seen.encoder is None
+    assert stage.pipeline.seen.encoder is None
 
 
 def test_a_part_that_cannot_be_begun_ends_the_recording(stage: Stage) -> None:
@@ -379,7 +389,7 @@ def test_a_part_that_cannot_be_begun_ends_the_recording(stage: Stage) -> None:
     part.index = 999
     stage.exits("encoder")
     assert "disk_failed" in stage.kinds()
-    assert stage.recording.lifecycle.phase is Phase.STOPPING
+    assert stage.pipeline.lifecycle.phase is Phase.STOPPING
     stage.wait_post()
 
 
@@ -400,7 +410,7 @@ def test_a_part_sealed_early_tells_why(stage: Stage) -> None:
     stage.says("encoder", messages.FramesLost(part=0, lost=[LossRow.of(rest)]))
     drain_ring(stage)
     stage.exits("encoder", 0)
-    result = stage.recording.settle()
+    result = stage.pipeline.settle_recording()
     assert (result["frames_written"], result["lost"]) == (8, {"write_error": 8})
     assert result["balanced"]
     assert result["state"] == "sealed"
@@ -477,12 +487,12 @@ _STATUS = ("fps", "encoded", "queue_bytes", "queue_items", "stall_s", "encode_ms
 def test_timers_fire_once_and_are_known_to_the_loop(stage: Stage) -> None:
     """The loop sleeps until the next one."""
     stage.begin()
-    stage.recording.stop()
-    assert stage.recording.next_timer == stage.now + STOP_S
+    stage.pipeline.stop()
+    assert stage.pipeline.next_timer == stage.now + STOP_S
     stage.now += STOP_S
     stage.tick()
     assert stage.worker("capture").killed
-    assert stage.recording.next_timer is None
+    assert stage.pipeline.next_timer is None
 
 
 # --- processes that cannot be had -------------------------------------------------------------
@@ -499,15 +509,15 @@ def test_a_system_without_processes_is_a_refused_start(
         return Listener(role, ring, deliver)
 
     monkeypatch.setattr(module, "WorkerProcess", start)
-    stage.recording.start()
+    stage.pipeline.start()
     while stage.recording.concluded is None:
         stage.posts()
     assert stage.worker("encoder").got(messages.Shutdown) == 1
     stage.exits("encoder", 0)
-    assert stage.recording.finished
+    assert stage.pipeline.finished
     assert not stage.recording.concluded.started
     assert stage.recording.concluded.problem is not None
-    assert stage.recording.settle()["parts"] == []
+    assert stage.pipeline.settle_recording()["parts"] == []
     assert "error" in stage.kinds()
 
 
@@ -517,19 +527,17 @@ def test_what_a_dead_instance_said_does_not_count_for_the_new_one(stage: Stage) 
     dead = stage.worker("capture")
     stage.exits("capture")
     successor = stage.worker("capture")
-    stage.recording.take(WorkerExit(dead, KILLED))  # type: ignore[arg-type]
+    stage.pipeline.take(WorkerExit(dead, KILLED))  # type: ignore[arg-type]
     assert stage.worker("capture") is successor
 
 
-def test_a_password_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_does_not_stay(tmp_path: Path) -> None:
     """Keys are derived at once; nothing in the recording holds the password as long as it runs."""
-    monkeypatch.setattr(module, "WorkerProcess", Listener)
     password = "a-password-nobody-else-uses"
     keys = [{"kind": "password", "value": password}]
     config = parse_config({"output": str(tmp_path / "x.mp4.enc"), "keys": keys})
-    made = Recording(config, print, print)
+    made = Recording(config, print)
     del config
     assert password not in repr(vars(made)) + repr(vars(made.parts))
     assert made.config.keys == []
-    made.ring.close()
     assert not open_path(tmp_path / "x.mp4.enc").exists()
