@@ -20,7 +20,7 @@ PHASES = ("start", "recording", "stop")
 PHASE_WEIGHTS = (1, 2, 1)
 
 # Longer than each phase takes on a free machine, so that its end is hit too.
-MOMENT_S = {"start": 2.5, "recording": 3.0, "stop": 0.5}
+MOMENT_S = {"start": 2.5, "recording": 3.0, "stop": 0.35}
 STAGGER_S = 1.0
 HOLD_S = (0.05, 1.5)
 

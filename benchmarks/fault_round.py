@@ -184,12 +184,18 @@ class _Round:
             self.course.killed_at[victim.role] = at
 
     def _victims(self) -> list[Victim]:
-        found, victims = family(self.controller.pid), []
+        found, victims = family(self.controller.pid, self._at_work()), []
         for role in self._plan.victims:
             if role in found:
                 with suppress(ProcessLookupError):
                     victims.append(Victim(role, found[role]))
         return victims
+
+    def _at_work(self) -> dict[str, int]:
+        """Workers of the newest status."""
+        statuses = [line["status"] for line in self.course.lines if line["type"] == "status"]
+        workers = statuses[-1].get("workers", {}) if statuses else {}
+        return {role: worker["pid"] for role, worker in workers.items() if worker["pid"]}
 
     # --- going on -----------------------------------------------------------------------------
 

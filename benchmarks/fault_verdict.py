@@ -22,8 +22,10 @@ __all__ = ["Outcome", "judge"]
 FRAGMENT_S = 0.8
 CRASH_S = 1.0
 # The synthetic camera of a busy machine may be this late when a stop or the lifeline ends it; a
-# frame that it never made is not lost.
+# frame that it never made is not lost. Later still, if the supervisor had no turn either: a status
+# is due every 0.2 s.
 LATE_S = 0.35
+STATUS_S = 0.2
 PERIOD_S = 1 / FPS
 GAP = "camera_gap"
 
@@ -36,8 +38,11 @@ class Outcome:
         hit: Whether all victims were alive when their signal came.
         loss_s: What was lost, in recorded time.
         loss_frames: The same in frames.
+        charged_s: What of it the bound is for: all but the gap of a dead capture, and but frames
+            that no ring could keep.
         bound_s: What the promise allows, in the same time; None: as long as it takes.
         late_frames: Frames that the synthetic camera of a busy machine missed; not lost by a fault.
+        excused_frames: Frames that were lapped in a ring too small for what was not durable.
         unreadable: Parts that do not open as far as they were durable.
         unbalanced: What is wrong with the account.
         orphans: Processes that did not leave.
@@ -47,8 +52,10 @@ class Outcome:
     hit: bool
     loss_s: float
     loss_frames: int
+    charged_s: float
     bound_s: float | None
     late_frames: int
+    excused_frames: int
     unreadable: tuple[str, ...] = ()
     unbalanced: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -69,8 +76,8 @@ def judge(plan: Plan, course: Course, evidence: Evidence) -> Outcome:
     tail_s, gap_s = _tail_s(plan, course, evidence), _gap_s(evidence)
     named = sum(lost.values())
     unrecoverable = plan.hits("encoder", "supervisor")
-    if not unrecoverable and tail_s <= LATE_S:
-        tail_s = 0.0
+    if not unrecoverable and tail_s <= LATE_S + _standstill_s(plan, course):
+        late, tail_s = late + round(tail_s * FPS), 0.0
     loss_s = tail_s + gap_s + named * PERIOD_S
     bound_s = _bound_s(plan, course)
     excess = _excess_frames(course) if plan.hits("encoder") else 0
@@ -84,10 +91,12 @@ def judge(plan: Plan, course: Course, evidence: Evidence) -> Outcome:
         hit=set(plan.victims) == set(course.hit_at),
         loss_s=round(loss_s, 3),
         loss_frames=round(loss_s * FPS),
+        charged_s=round(charged_s, 3),
         bound_s=None if plan.hits("capture") and not unrecoverable else round(bound_s, 3),
         late_frames=late,
+        excused_frames=min(named, excess),
         unreadable=_unreadable(course, evidence),
-        unbalanced=_unbalanced(course, evidence),
+        unbalanced=(*_unbalanced(course, evidence), *_vanished(plan, course, evidence)),
         orphans=tuple(course.left_over),
         over_bound=tuple(over),
         other=(*course.trouble, *_broken(plan, course), *_left(plan, evidence)),
@@ -119,6 +128,13 @@ def _tail_s(plan: Plan, course: Course, evidence: Evidence) -> float:
         return 0.0
     last = max(evidence.last_host_ns or course.started_at, *(b for _, b in evidence.gaps_ns), 0)
     return max(0.0, (until - last) / 1e9 - PERIOD_S)
+
+
+def _standstill_s(plan: Plan, course: Course) -> float:
+    """For how long nothing had been heard of the engine when frames should have ended."""
+    until = _expected_until(plan, course)
+    heard = [at for at, _ in course.statuses if until is not None and at <= until]
+    return max(0.0, (until - heard[-1]) / 1e9 - STATUS_S) if until and heard else 0.0
 
 
 def _gap_s(evidence: Evidence) -> float:
@@ -172,6 +188,19 @@ def _unbalanced(course: Course, evidence: Evidence) -> tuple[str, ...]:
     if report is not None:
         found += _disagreement(result, evidence)
     return tuple(found)
+
+
+def _vanished(plan: Plan, course: Course, evidence: Evidence) -> list[str]:
+    """Frames that a status showed as offered, and that are neither in the file nor named.
+
+    Only where the encoder or its successor lives to write them.
+    """
+    if plan.hits("encoder", "supervisor"):
+        return []
+    shown = max((status["frames"]["offered"] for _, status in course.statuses), default=0)
+    named = sum(evidence.report.lost.values()) if evidence.report else 0
+    missing = shown - evidence.frames - named
+    return [f"{missing} of {shown} frames that were offered are in no class"] * (missing > 0)
 
 
 def _disagreement(result: dict[str, Any], evidence: Evidence) -> list[str]:

@@ -12,10 +12,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["Victim", "adopt_orphans", "end_all", "family", "wait_gone"]
+__all__ = [
+    "Victim",
+    "adopt_orphans",
+    "command_of",
+    "descendants",
+    "end_all",
+    "family",
+    "wait_gone",
+]
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 POLL_S = 0.01
@@ -59,17 +67,26 @@ class Victim:
         os.close(self._fd)
 
 
-def family(controller: int) -> dict[str, int]:
-    """Process ids by role: the controller, its engine, and the engine's newest workers."""
+def family(controller: int, at_work: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Process ids by role: the controller, its engine, and the engine's workers.
+
+    Args:
+        controller: Its process id.
+        at_work: Workers that the engine said are at work; where they live they are meant, however
+            many others wait beside them. Else the newest is.
+    """
+    meant = at_work or {}
     found = {"controller": controller}
     for engine in _children(controller):
-        if b"engine\0serve" not in _command(engine):
+        if b"engine\0serve" not in command_of(engine):
             continue
         found["supervisor"] = engine
         for worker in sorted(_children(engine)):
-            command = _command(worker)
+            command = command_of(worker)
             for module, role in WORKERS.items():
-                if module.encode() in command and _state(worker) not in ("Z", "X"):
+                if module.encode() not in command or _state(worker) in ("Z", "X"):
+                    continue
+                if found.get(role) is None or found[role] != meant.get(role):
                     found[role] = worker
     return found
 
@@ -107,13 +124,14 @@ def _living(controller: subprocess.Popen[bytes]) -> list[int]:
         if pid != controller.pid and _state(pid) == "Z":
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-    return list(_descendants(os.getpid()))
+    return list(descendants(os.getpid()))
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """Its children, theirs, and so on."""
     for child in _children(pid):
         yield child
-        yield from _descendants(child)
+        yield from descendants(child)
 
 
 def _children(pid: int) -> list[int]:
@@ -126,7 +144,8 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _command(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
+    """Its command line, zero bytes between the words; empty if it is gone."""
     with contextlib.suppress(OSError):
         return (PROC / str(pid) / "cmdline").read_bytes()
     return b""
@@ -140,5 +159,5 @@ def _state(pid: int) -> str:
 
 
 def _describe(pid: int) -> str:
-    command = _command(pid).replace(b"\0", b" ").decode(errors="replace").strip()
+    command = command_of(pid).replace(b"\0", b" ").decode(errors="replace").strip()
     return f"{pid} {_state(pid)} {command}"

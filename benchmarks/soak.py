@@ -46,9 +46,11 @@ from benchmarks.soak_figures import (
     warm_up_s,
 )
 from benchmarks.soak_report import draw
-from engine.keys import new_key_file
+from engine.container.reader import RecordingReader
+from engine.keys import new_key_file, secret_from
 from ipc.messages import Event, Message, Reply, Status
 
+RECORDED, KEY = "soak.mp4.enc", "key"
 GRACE_S = 120.0
 SLOPES = ["private_mb_per_hour", "descriptors_per_hour"]
 UNBALANCED = 6
@@ -98,6 +100,7 @@ class Watch:
         samples: One per second.
         result: The balance sheet, once there.
         error: Why the recording could not begin, or that the engine is gone.
+        sealed_ns: When the file had its seal and its final name, host clock; 0 before.
         over: Set when there is a result or an error.
     """
 
@@ -107,6 +110,7 @@ class Watch:
         self.events: list[dict[str, Any]] = []
         self.result: dict[str, Any] | None = None
         self.error = ""
+        self.sealed_ns = 0
         self.over = threading.Event()
         self._lock = threading.Lock()
         self._heard: list[tuple[float, dict[str, Any]]] = []
@@ -120,8 +124,8 @@ class Watch:
                     self._heard.append((time.monotonic(), status))
             case Event(kind="recording_started"):
                 self._began = time.monotonic()
-            case Event(kind="recording_stopped", details=details):
-                self.result = details
+            case Event(kind="recording_stopped", host_ns=host_ns, details=details):
+                self.result, self.sealed_ns = details, host_ns
                 self.over.set()
             case Reply(ok=False, error=error):
                 self.error = f"{error}"
@@ -148,11 +152,11 @@ class Watch:
 
 def record(wish: Wish, folder: Path, console: Console) -> tuple[Watch, int]:
     """Record once; returns what was heard and the engine's exit code."""
-    key_file = folder / "key"
+    key_file = folder / KEY
     new_key_file(key_file)
     watch = Watch(wish)
     engine = Engine(watch.hear, log=folder / "engine.log")
-    engine.start(wish.config(folder / "soak.mp4.enc", key_file))
+    engine.start(wish.config(folder / RECORDED, key_file))
     deadline = time.monotonic() + wish.seconds + GRACE_S
     told = 0
     with Live(console=console, refresh_per_second=1, transient=True) as live:
@@ -210,10 +214,20 @@ def display(wish: Wish, samples: list[Sample]) -> Table:
     return table
 
 
+def last_arrival_ns(folder: Path) -> int:
+    """When the last frame of the recording arrived, host clock."""
+    with RecordingReader.open(folder / RECORDED, secret_from(key_file=folder / KEY)) as reader:
+        for part in reversed(reader.parts):
+            for fragment in reversed(list(part.fragments())):
+                if fragment.table.frames:
+                    return fragment.table.frames[-1].host_ns
+    raise ValueError("no frame is in the recording")
+
+
 def verify(folder: Path, *, decode: bool) -> dict[str, Any]:
     """`sealrec verify` on what was recorded."""
-    options = ["--key-file", str(folder / "key"), "--json", *(["--decode"] if decode else [])]
-    cost = run(python("engine", "verify", str(folder / "soak.mp4.enc"), *options))
+    options = ["--key-file", str(folder / KEY), "--json", *(["--decode"] if decode else [])]
+    cost = run(python("engine", "verify", str(folder / RECORDED), *options))
     report: dict[str, Any] = json.loads(cost.stdout) if cost.stdout else {}
     kept = ("state", "frames", "duration_s", "lost", "balanced", "complete", "problems", "decoded")
     found = {name: report[name] for name in kept if name in report}
@@ -237,8 +251,10 @@ def unsound(result: dict[str, Any] | None, verified: dict[str, Any]) -> list[str
     return found
 
 
-def evaluate(wish: Wish, watch: Watch, verified: dict[str, Any]) -> dict[str, Any]:
-    """The whole record."""
+def evaluate(
+    wish: Wish, watch: Watch, verified: dict[str, Any], sealed_after_ms: float
+) -> dict[str, Any]:
+    """The whole record; `sealed_after_ms` is from the last frame's arrival to the sealed file."""
     samples = watch.samples
     duration_s = samples[-1]["t_s"] if samples else 0.0
     warm_up = warm_up_s(duration_s, fast=wish.fast)
@@ -252,6 +268,7 @@ def evaluate(wish: Wish, watch: Watch, verified: dict[str, Any]) -> dict[str, An
         "wish": asdict(wish),
         "result": watch.result,
         "verify": verified,
+        "sealed_after_ms": sealed_after_ms,
         "unsound": unsound(watch.result, verified),
         "measured_s": duration_s,
         "warm_up_s": warm_up,
@@ -271,7 +288,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         lost = ", ".join(f"{name} {count}" for name, count in result["lost"].items())
         console.print(
             f"{result['frames_written']} of {result['frames_offered']} frames written, "
-            f"lost: {lost or 'none'}; {result['state']}, verify: {found['verify'].get('state')}"
+            f"lost: {lost or 'none'}; {result['state']}, verify: {found['verify'].get('state')}, "
+            f"sealed {found['sealed_after_ms']:.0f} ms after the last frame arrived"
         )
     table = Table("process", "figure", "measured", "allowed", "")
     for finding in found["findings"]:
@@ -323,10 +341,14 @@ def main() -> int:
         if watch.error or code:
             console.print(f"the engine ended with {code}: {watch.error}", markup=False)
             console.print((folder / "engine.log").read_text()[-2000:], markup=False)
-        verified = verify(folder, decode=wish.decode) if watch.result else {"exit_code": 2}
+        verified, sealed_after_ms = {"exit_code": 2}, 0.0
+        if watch.result:
+            verified = verify(folder, decode=wish.decode)
+        if not verified["exit_code"] and verified["frames"]:  # else the record says what is wrong
+            sealed_after_ms = round((watch.sealed_ns - last_arrival_ns(folder)) / 1e6, 1)
     finally:
         shutil.rmtree(folder)
-    found = evaluate(wish, watch, verified)
+    found = evaluate(wish, watch, verified, sealed_after_ms)
     show(found, console)
     path = write(found, options.out)
     draw(found, path.with_suffix(".png"))

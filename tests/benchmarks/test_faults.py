@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.fault_evidence import Evidence
 from benchmarks.fault_plan import KINDS, MANNERS, PHASES, Plan, plan, seeds
 from benchmarks.fault_round import FPS, Course
+from benchmarks.fault_table import Row, describe, markdown, record, summary
 from benchmarks.fault_verdict import judge
-from benchmarks.faults import Row, describe, record, summary
-from benchmarks.measure import ROOT
-from benchmarks.processes import Victim, end_all, wait_gone
+from benchmarks.measure import RESULTS, ROOT
+from benchmarks.processes import Victim, end_all, family, wait_gone
 from engine.reading.verify import VerifyReport
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfds and SIGSTOP")
@@ -85,6 +86,7 @@ def course(plan_: Plan, *, hit_s: float = 10.0, shown: Any = None, **changes: An
     stopped_at = 14 * S if alive else None
     result = {"frames_written": 360, "lost": {}, "gaps": plan_.hits("capture"), "balanced": True}
     if alive:
+        lines.append({**lines[0], "at": int(13.9 * S)})
         event = {"type": "event", "kind": "recording_stopped", "at": 15 * S, "details": result}
         lines.append(event)
     fields = {"started_at": 1 * S, "stopped_at": stopped_at, "lines": lines, **changes}
@@ -142,7 +144,9 @@ def test_a_dead_encoder_may_cost_nothing_that_fits_the_ring() -> None:
     assert judge(wish, course(wish), evidence(13)).over_bound
     full = course(wish, shown=status(waiting=180))
     full.lines[-1]["details"]["lost"] = lost
-    assert judge(wish, full, evidence(14, lost=dict(lost))).problems == ()
+    excused = judge(wish, full, evidence(14, lost=dict(lost)))
+    assert excused.problems == ()
+    assert (excused.excused_frames, excused.charged_s, excused.loss_frames) == (3, 0, 3)
 
 
 def test_what_a_busy_camera_missed_is_not_a_loss_by_the_fault() -> None:
@@ -153,6 +157,17 @@ def test_what_a_busy_camera_missed_is_not_a_loss_by_the_fault() -> None:
     found = judge(wish, done, evidence(14, lost={"camera_gap": 7}))
     assert found.problems == ()
     assert (found.late_frames, found.loss_frames) == (7, 0)
+
+
+def test_frames_that_a_machine_at_a_standstill_never_made_are_not_lost() -> None:
+    """Half a second without a frame is a loss while statuses come, and none when they do not."""
+    wish = round_of("capture+supervisor")
+    heard = course(wish)
+    assert judge(wish, heard, evidence(9.4)).over_bound
+    heard.lines[0]["at"] = int(9.5 * S)
+    found = judge(wish, heard, evidence(9.4))
+    assert (found.problems, found.loss_frames, found.late_frames) == ((), 0, 17)
+    assert judge(wish, heard, evidence(9.2)).over_bound
 
 
 def test_a_dead_capture_costs_one_gap() -> None:
@@ -183,6 +198,18 @@ def test_what_was_called_durable_must_be_there() -> None:
     wish = round_of("all")
     assert judge(wish, course(wish), evidence(9.9, frames=100)).problems == ()
     assert judge(wish, course(wish), evidence(9.9, frames=99)).unreadable
+
+
+def test_what_was_offered_must_be_in_a_class() -> None:
+    """The last status said 380 offered; with 360 written, 20 must be named, if somebody lives."""
+    wish = round_of("controller")
+    shown = status(written=300, waiting=80)
+    short = judge(wish, course(wish, shown=shown), evidence(9.9))
+    assert short.unbalanced == ("20 of 380 frames that were offered are in no class",)
+    named = evidence(9.9, lost={"camera_gap": 20})
+    assert judge(wish, course(wish, shown=shown), named).problems == ()
+    dead = round_of("encoder+supervisor")
+    assert judge(dead, course(dead, shown=shown), evidence(9.9)).problems == ()
 
 
 def test_every_other_broken_promise_fails_the_round() -> None:
@@ -217,7 +244,25 @@ def test_the_table_counts_what_failed_and_says_how_to_repeat_it() -> None:
     written = record(rows, 1)
     assert [failure["seed"] for failure in written["failures"]] == [99]
     assert len(written["rounds"]) == 2
-    json.dumps(written)
+    shown = markdown(json.loads(json.dumps(written)))
+    assert "| encoder | 2 | 1 | 0 | 0 | 0 | 0 | 0 (0.00 s) | 0 (0.00 s) |" in shown
+    assert shown.splitlines()[-1].startswith("| **total** | 2 | 1 |")
+
+
+def test_the_share_of_the_bound_is_told() -> None:
+    """How near the worst round came to what was promised: 0.87 of 1 s."""
+    wish = round_of("all")
+    rows = [Row(wish, judge(wish, course(wish), evidence(10 - s)), ()) for s in (0.9, 0.4)]
+    assert summary(rows)["all"]["bound_used_max"] == 0.87
+    assert summary(rows)["all"]["loss_s_max"] == 0.87
+
+
+def test_the_readme_shows_the_record() -> None:
+    """The table there is the one that `--table` makes of the committed record."""
+    path = RESULTS / "faults.json"
+    if not path.exists():
+        pytest.skip("no record yet: python -m benchmarks.faults --rounds 500")
+    assert markdown(json.loads(path.read_text())) in (ROOT / "README.md").read_text()
 
 
 # --- processes --------------------------------------------------------------------------------
@@ -242,6 +287,38 @@ def test_a_victim_that_is_gone_is_not_hit() -> None:
     process.wait()
     assert not victim.hit(signal.SIGKILL)
     victim.close()
+
+
+def test_the_worker_that_the_engine_named_is_hit(tmp_path: Path) -> None:
+    """Not one that waits beside it; without a name, or with that of a dead one, the newest."""
+    stand_in = tmp_path / "stand_in.py"
+    stand_in.write_text(
+        "import subprocess, sys, time\n"
+        "if sys.argv[1:] == ['engine', 'serve']:\n"
+        "    for _ in range(2):\n"
+        "        subprocess.Popen([sys.executable, __file__, 'workers.encoder'])\n"
+        "elif sys.argv[1:] == []:\n"
+        "    subprocess.Popen([sys.executable, __file__, 'engine', 'serve'])\n"
+        "print(flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    command = [sys.executable, str(stand_in)]
+    controller = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert controller.stdout is not None
+        for _ in range(4):
+            controller.stdout.readline()
+        newest = family(controller.pid)["encoder"]
+        engine = psutil.Process(controller.pid).children()[0]
+        [other] = [child.pid for child in engine.children() if child.pid != newest]
+        assert family(controller.pid, {"encoder": other})["encoder"] == other
+        assert family(controller.pid, {"encoder": 1})["encoder"] == newest
+        assert family(controller.pid)["supervisor"] == engine.pid
+    finally:
+        end_all(controller)
+        controller.wait()
+        assert controller.stdout is not None
+        controller.stdout.close()
 
 
 # --- the real thing ---------------------------------------------------------------------------

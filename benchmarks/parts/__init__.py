@@ -1,0 +1,1 @@
+"""How fast is each part of the engine, against what a user would pick for it instead?"""

@@ -1,0 +1,22 @@
+"""`benchmarks.feed_camera` with clocks around its steps (`benchmarks.probes`)."""
+
+from __future__ import annotations
+
+import os
+
+import workers.capture
+from benchmarks.feed_camera import FeedCamera
+from benchmarks.probes import Probes
+from ipc import logs
+from workers.ring_sink import RingSink
+
+if __name__ == "__main__":
+    probes = Probes("capture")
+    probes.around(FeedCamera, "copy", "copy")
+    probes.around(RingSink, "acquire", "ring", frame=True)
+    probes.around(RingSink, "publish", "ring")
+    workers.capture.open_source = FeedCamera  # type: ignore[attr-defined]
+    code = workers.capture.main()
+    probes.save()
+    logs.flush(0.5)
+    os._exit(code)
