@@ -23,6 +23,9 @@ class Latencies:
     def __init__(self) -> None:
         self._whole: Counter[int] = Counter()
         self._newest: deque[Counter[int]] = deque(maxlen=NEWEST_FRAGMENTS)
+        self._shown: dict[str, float] | None = None  # of the newest; a status asks more often
+        self._shown_of = -1
+        self._fragments = 0
 
     def add(self, frames: int, *, first_host_ns: int, last_host_ns: int, durable_ns: int) -> None:
         """Count one durable fragment; its frames are taken as evenly spaced.
@@ -41,6 +44,7 @@ class Latencies:
         )
         self._whole.update(fragment)
         self._newest.append(fragment)
+        self._fragments += 1
 
     def percentiles(self) -> dict[str, float] | None:
         """p50 and p99 in seconds over the whole recording; None before the first fragment."""
@@ -48,7 +52,12 @@ class Latencies:
 
     def newest(self) -> dict[str, float] | None:
         """The same over the newest fragments, about ten seconds."""
-        return _percentiles(sum(self._newest, Counter[int]()))
+        if self._shown_of != self._fragments:
+            bins = Counter[int]()
+            for fragment in self._newest:
+                bins.update(fragment)
+            self._shown, self._shown_of = _percentiles(bins), self._fragments
+        return self._shown
 
 
 def _bin(latency_s: float) -> int:

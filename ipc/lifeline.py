@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = ["LIFELINE_LOST", "Lifeline", "SelfMeasure", "WorkerArguments", "worke
 
 LIFELINE_LOST = object()
 MEMORY_EVERY_S = 5.0
+PAGES_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Lifeline:
 
     Attributes:
         inbox: Messages in order; `LIFELINE_LOST` is the last item ever put in.
+        arrived: Called from another thread after each item, for a main thread that does not wait at
+            the inbox.
         lost: Set once the supervisor is gone.
         channel: For sending.
     """
@@ -76,24 +79,35 @@ class Lifeline:
         self.channel: Channel[Message] = Channel(
             read, write, accepts, limit_bytes=MAX_WORKER_MESSAGE_BYTES
         )
-        self.inbox: queue.Queue[Any] = queue.Queue()
+        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.arrived: Callable[[], object] = _nobody
         self.lost = threading.Event()
         self.channel.greet(role, "")
         threading.Thread(target=self._read, name="lifeline", daemon=True).start()
 
     def next(self, timeout_s: float | None) -> Any:
-        """Next item, or None after ``timeout_s`` (0: at once; None: wait for ever)."""
+        """Next item, or None after ``timeout_s`` (0: at once; None: wait for ever) or `wake`."""
+        if timeout_s == 0 and self.inbox.empty():
+            return None  # asked before every frame: an exception would cost more than the look
         try:
             return self.inbox.get(timeout_s != 0, timeout_s or None)
         except queue.Empty:
             return None
+
+    def wake(self) -> None:
+        """End a wait in `next`, with None; from any thread."""
+        self.inbox.put(None)
+
+    def _put(self, item: Any) -> None:
+        self.inbox.put(item)
+        self.arrived()
 
     def _read(self) -> None:
         try:
             self.channel.receive_hello()
             while True:
                 try:
-                    self.inbox.put(self.channel.receive())
+                    self._put(self.channel.receive())
                 except (PeerDied, FrameTooLarge):
                     raise
                 except ProtocolError as error:
@@ -103,7 +117,7 @@ class Lifeline:
         except ChannelError:
             pass  # whatever ended the stream, the supervisor cannot be heard any more
         self.lost.set()
-        self.inbox.put(LIFELINE_LOST)
+        self._put(LIFELINE_LOST)
 
 
 class SelfMeasure:
@@ -111,12 +125,16 @@ class SelfMeasure:
 
     def __init__(self) -> None:
         self._memory = osdep.own_memory()
-        self._measured = time.monotonic()
+        self._measured = self._walked = time.monotonic()
 
     def status(self, detail: dict[str, Any]) -> WorkerStatus:
-        """Figures for a heartbeat; memory, whose count walks all pages, at most every 5 s."""
-        if time.monotonic() - self._measured > MEMORY_EVERY_S:
-            self._memory, self._measured = osdep.own_memory(), time.monotonic()
+        """Figures for a heartbeat; memory every 5 s, its shares, which take a walk, every 60 s."""
+        now = time.monotonic()
+        if now - self._measured > MEMORY_EVERY_S:
+            walk = now - self._walked > PAGES_EVERY_S
+            self._memory = osdep.own_memory(None if walk else self._memory)
+            self._measured = now
+            self._walked = now if walk else self._walked
         times = os.times()
         return WorkerStatus(
             cpu_s=times.user + times.system,
@@ -127,6 +145,10 @@ class SelfMeasure:
             detail=detail,
             shared_bytes=self._memory.shared_bytes,
         )
+
+
+def _nobody() -> None:
+    """Nobody waits elsewhere."""
 
 
 def _descriptor(number: int, flags: int) -> int:

@@ -155,8 +155,13 @@ def trim_heap() -> None:
             trim(ctypes.c_size_t(0))
 
 
-def own_memory() -> OwnMemory:
-    """Measure the calling process (only itself: a non-dumpable one shows nothing to others)."""
+def own_memory(known: OwnMemory | None = None) -> OwnMemory:
+    """Measure the calling process (only itself: a non-dumpable one shows nothing to others).
+
+    Args:
+        known: Measured before. What Linux finds only by walking all pages is taken from it: up to
+            30 ms of work with a frame ring of 1 GiB, and 0.2 ms without.
+    """
     if sys.platform == "win32":
         counters = winapi.ProcessMemoryCountersEx()
         counters.length = ctypes.sizeof(counters)
@@ -168,14 +173,23 @@ def own_memory() -> OwnMemory:
         handles = ctypes.c_ulong()
         winapi.kernel32.GetProcessHandleCount(process, ctypes.byref(handles))
         return OwnMemory(int(counters.working_set), int(counters.private), handles.value)
-    sizes = {"Pss": 0, "Pss_Anon": 0, "Pss_Shmem": 0}
-    for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
+    private = _proc_bytes("/proc/self/status", "RssAnon")["RssAnon"]
+    # The directory's own descriptor is in the list while it is read.
+    descriptors = len(os.listdir("/proc/self/fd")) - 1
+    if known is not None:
+        return OwnMemory(known.pss_bytes, private, descriptors, known.shared_bytes)
+    sizes = _proc_bytes("/proc/self/smaps_rollup", "Pss", "Pss_Shmem")
+    return OwnMemory(sizes["Pss"], private, descriptors, sizes["Pss_Shmem"])
+
+
+def _proc_bytes(path: str, *names: str) -> dict[str, int]:
+    """Some of a file's lines like ``Pss:  12 kB``, in bytes; 0 where a name is not there."""
+    sizes = dict.fromkeys(names, 0)
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name in sizes:
             sizes[name] = int(value.split()[0]) * 1024
-    # The directory's own descriptor is in the list while it is read.
-    descriptors = len(os.listdir("/proc/self/fd")) - 1
-    return OwnMemory(sizes["Pss"], sizes["Pss_Anon"], descriptors, sizes["Pss_Shmem"])
+    return sizes
 
 
 def user_name() -> str:

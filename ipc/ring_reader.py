@@ -57,6 +57,7 @@ class RingReader:
         self._next_loss = self._losses_committed
         self._next = -1  # resume() sets it
         self._doubtful = -1  # the one frame that the writer may be overwriting after resume()
+        self._woken = False
         self._committing = threading.Lock()  # the encoder commits from its disk thread
         self._lapped: list[Loss] = []
         self._shape: tuple[int, int, PixelFormat] | None = None
@@ -164,7 +165,8 @@ class RingReader:
         """Wait for a frame to read.
 
         Returns:
-            True when there is one; False when the time is over or the stream has just ended.
+            True when there is one; False when the time is over, the stream has just ended, or
+            ``wake()`` was called.
 
         Raises:
             WrongState: ``resume()`` was not called.
@@ -174,10 +176,20 @@ class RingReader:
         ended = memory.ended is not None
         while self._next >= self._load_published(memory):
             remaining = deadline - time.perf_counter()
-            if remaining <= 0 or (not ended and memory.ended is not None):
+            if self._woken or remaining <= 0 or (not ended and memory.ended is not None):
+                self._woken = False
                 return False
             self._data_ready.wait(min(remaining, WAIT_SLICE_S))
         return True
+
+    def wake(self) -> None:
+        """End a ``wait()``, or the next one, for something else than a frame; from any thread.
+
+        Of a closed ring nobody waits.
+        """
+        if self._attached is not None:
+            self._woken = True
+            self._data_ready.set()
 
     def read(self) -> RingFrame | None:
         """Take the next frame, without waiting.

@@ -15,7 +15,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -54,7 +54,7 @@ from workers.sources.source import (
 __all__ = ["main"]
 
 HEARTBEAT_S = 0.2
-POLL_S = 0.05
+POLL_S = 0.05  # while the source has to be watched: not yet, or no more, heard
 STOP_WAIT_S = 3.0
 CLOSE_WAIT_S = 2.0
 # How long a source may take to open, beyond what its specification lets it wait.
@@ -68,13 +68,20 @@ CRASHED = 70
 class _Source:
     """The source in a thread of its own: opened, streamed when told to, closed.
 
+    Args:
+        spec: What to open.
+        stop: Set to end it.
+        changed: Called from its thread when it is open and when it is over.
+
     Attributes:
         info: Once it is open.
         failure: Why it could not be opened.
         reason: Why its stream ended; empty before.
     """
 
-    def __init__(self, spec: SourceSpec, stop: threading.Event) -> None:
+    def __init__(
+        self, spec: SourceSpec, stop: threading.Event, changed: Callable[[], object]
+    ) -> None:
         self.info: SourceInfo | None = None
         self.failure: Exception | None = None
         self.reason = ""
@@ -82,6 +89,7 @@ class _Source:
         self.sink: RingSink | None = None
         self._source = open_source(spec)
         self._stop = stop
+        self._changed = changed
         self._begin = threading.Event()
         self._thread = threading.Thread(target=self._work, name="source", daemon=True)
         self._thread.start()
@@ -139,12 +147,14 @@ class _Source:
     def _work(self) -> None:
         try:
             self.info = self._source.open()
+            self._changed()
             self._begin.wait()
             if self.sink is not None:
                 self._stream(self.sink)
         except Exception as error:  # noqa: BLE001 - of a thread: the main one raises it
             self.failure = error
         self.over = True
+        self._changed()
         self._source.close()
 
     def _stream(self, sink: RingSink) -> None:
@@ -180,7 +190,7 @@ class _Capture:
     def run(self) -> int:
         """Serve the supervisor until the stream has ended or the lifeline is lost."""
         while True:
-            item = self._lifeline.next(POLL_S)
+            item = self._lifeline.next(self._patience_s())
             if isinstance(item, OpenSource):
                 self._open(item)
             elif isinstance(item, BeginStream):
@@ -203,7 +213,7 @@ class _Capture:
         now = time.monotonic()
         self._open_by = now + spec.wait_s + OPEN_LIMIT_S
         self._tell_by = now + OPEN_QUIET_S if spec.wait_s else self._open_by
-        self._source = _Source(spec, self._stop)
+        self._source = _Source(spec, self._stop, self._lifeline.wake)
 
     def _begin(self, order: BeginStream) -> None:
         assert self._source is not None
@@ -311,6 +321,11 @@ class _Capture:
         if self._source is not None and self._opened:
             self._source.wait_closed(CLOSE_WAIT_S)
         return 0
+
+    def _patience_s(self) -> float:
+        """How long nothing needs to be looked at: what is sudden comes as an item."""
+        watched = self._silence is None or self._silence.expected
+        return POLL_S if watched else max(0.0, self._beat_at - time.monotonic())
 
     def _beat(self) -> None:
         now = time.monotonic()

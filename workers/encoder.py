@@ -54,7 +54,8 @@ from workers.video_part import VideoPart
 
 __all__ = ["main"]
 
-WAIT_S = 0.02
+WAIT_S = 0.05
+DISK_WAIT_S = 0.02
 ORPHAN_DRAIN_S = 2.0
 SEAL_WAIT_S = 60.0
 MAX_ENCODE_ERRORS = 30
@@ -68,6 +69,7 @@ class _Encoder:
         self._lifeline = lifeline
         self._channel = lifeline.channel
         self._ring = ring
+        lifeline.arrived = ring.wake
         self._disk = DiskThread(DiskReports(lifeline.channel, ring))
         self._heartbeat = Heartbeat(lifeline.channel, self._disk)
         self._timeline = Timeline()
@@ -145,7 +147,7 @@ class _Encoder:
             self._channel.send_quietly(StandingBy())
             self._told = True
         if not standby.turn(may_let_go=idle):
-            self._ring.wait(WAIT_S)
+            self._ring.wait(WAIT_S if self._told else DISK_WAIT_S)
 
     def _step(self) -> None:
         if self._through is not None and self._consumed >= self._through:
@@ -157,7 +159,7 @@ class _Encoder:
         if not self._disk.has_room():
             if self._part is not None and self._part.load is not None:
                 self._part.load.held_up()
-            time.sleep(WAIT_S)  # the disk is behind: the ring waits, not this process's memory
+            time.sleep(DISK_WAIT_S)  # the disk is behind: the ring waits, not this process's memory
             return
         frame = self._held.popleft() if self._held else self._ring.read()
         if frame is None:

@@ -38,6 +38,11 @@ class Silence:
         if limit_s != self._limit_s:
             self._limit_s, self._since = limit_s, self._looked
 
+    @property
+    def expected(self) -> bool:
+        """The next sign of life would be news."""
+        return self._told or not self._heard
+
     def look(self, now: float, signs: int) -> News:
         """What is new.
 
@@ -69,6 +74,6 @@ class Silence:
         return ""
 
     def _hear(self) -> News:
-        is_new = self._told or not self._heard
+        is_new = self.expected
         self._heard, self._told = True, False
         return "heard" if is_new else ""

@@ -101,15 +101,16 @@ def test_arguments_survive_the_command_line(ring: RingHandles | None) -> None:
 
 
 def test_a_worker_measures_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are this process's own; its memory is not walked at every heartbeat."""
-    walks: list[int] = []
-    measured = lifeline.osdep.own_memory
+    """Figures are this process's own; its memory is walked once a minute, not at each heartbeat."""
+    walks: list[bool] = []
+    measured, now = lifeline.osdep.own_memory, 1000.0
 
-    def walk() -> lifeline.osdep.OwnMemory:
-        walks.append(1)
-        return measured()
+    def own(known: lifeline.osdep.OwnMemory | None = None) -> lifeline.osdep.OwnMemory:
+        walks.append(known is None)
+        return measured(known)
 
-    monkeypatch.setattr(lifeline.osdep, "own_memory", walk)
+    monkeypatch.setattr(lifeline.osdep, "own_memory", own)
+    monkeypatch.setattr(lifeline.time, "monotonic", lambda: now)
     measure = SelfMeasure()
     first = measure.status({"published": 3})
     assert first.detail == {"published": 3}
@@ -117,7 +118,11 @@ def test_a_worker_measures_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.pss_bytes > first.private_bytes > 1 << 20
     assert first.descriptors >= 3
     assert measure.status({}).cpu_s >= first.cpu_s
-    assert len(walks) == 1
+    assert walks == [True]
+    for later in range(66):
+        now = 1000.5 + later
+        measure.status({})
+    assert walks == [True, *[False] * 10, True]
 
 
 SUPERVISOR = """

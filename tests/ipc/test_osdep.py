@@ -86,6 +86,9 @@ def test_a_process_measures_its_own_memory_and_descriptors() -> None:
         os.close(fd)
     assert after.descriptors == before.descriptors + 2
     assert after.private_bytes - before.private_bytes > 60 * MIB
+    quick = osdep.own_memory(before)
+    assert quick.private_bytes - before.private_bytes > 60 * MIB
+    assert (quick.pss_bytes, quick.shared_bytes) == (before.pss_bytes, before.shared_bytes)
     assert after.pss_bytes - before.pss_bytes > 60 * MIB
     assert len(block) == 64 * MIB
 
