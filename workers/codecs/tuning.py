@@ -178,10 +178,11 @@ def _mpeg4(name: str, spec: EncoderSpec) -> Tuning:
     if spec.preset is not None:
         raise EncoderError("mpeg4 has no presets.", hint="Leave the preset out.")
     # Its clock has 16 bits: 90000 is refused. Half a second of buffer and 10 % of distance keep
-    # its loose rate control under the cap.
+    # its loose rate control under the cap. One thread: a second one costs a fifth more CPU, and the
+    # core that it would take is the one that converts the next picture (benchmarks.compare).
     options = {"sc_threshold": _NEVER, "qmin": "3", **_capped(spec, buffer_s=0.5)}
     target = round(spec.cap_bits_per_s * 0.9)
-    return Tuning(name, options, clock_hz=45_000, bit_rate=target, threads=_threads(spec))
+    return Tuning(name, options, clock_hz=45_000, bit_rate=target, threads=spec.threads or 1)
 
 
 def _nvenc(name: str, spec: EncoderSpec) -> Tuning:
