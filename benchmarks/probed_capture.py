@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 
+import benchmarks.feed_camera
 import workers.capture
+from benchmarks.feed import Player
 from benchmarks.feed_camera import FeedCamera
-from benchmarks.probes import Probes
+from benchmarks.probes import CAMERA, Probes
 from ipc import logs
 from workers.ring_sink import RingSink
 
 if __name__ == "__main__":
     probes = Probes("capture")
+    probes.around(benchmarks.feed_camera, "wait_until", CAMERA)
+    probes.around(FeedCamera, "_first_in_time", CAMERA)
+    probes.around(Player, "mark", CAMERA)
     probes.around(FeedCamera, "copy", "copy")
     probes.around(RingSink, "acquire", "ring", frame=True)
     probes.around(RingSink, "publish", "ring")

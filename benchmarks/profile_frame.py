@@ -3,7 +3,8 @@
 A recording in real time, 1920x1200 BGR8 at 30 frames a second by default, of pictures that lie in
 memory; clocks stand around every step in the real workers (`benchmarks.probes`), and the time of
 the processor is read of every thread, so that nothing is left out: what no clock stands around is
-`rest`, counted as supervision. Medians of some rounds.
+`rest`, counted as supervision. Only the benchmark's own is not counted: its clocks, and the timer
+that stands in for the camera. Medians of some rounds.
 
 Then the engine with an open camera that records nothing, against the same camera with nobody: what
 waiting costs.
@@ -32,6 +33,7 @@ from benchmarks.budgets import judge, load
 from benchmarks.contenders import Bench, Cell, bench_for
 from benchmarks.feed import memory_folder
 from benchmarks.measure import machine, python, write_json
+from benchmarks.probes import CAMERA, CLOCKS
 from benchmarks.processes import descendants
 from benchmarks.watch import RunFailed, cpu_s, pace, watch
 from engine.client import Recorder
@@ -48,7 +50,7 @@ Steps = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def grouped(capture: Steps, encoder: Steps, supervisor_ms: float) -> dict[str, float]:
-    """CPU milliseconds a frame of the steps that a reader knows; together they are all of it.
+    """CPU milliseconds a frame of the steps that a reader knows; together all but the benchmark's.
 
     Args:
         capture: Of the capture process.
@@ -60,6 +62,8 @@ def grouped(capture: Steps, encoder: Steps, supervisor_ms: float) -> dict[str, f
     for process in (capture, encoder):
         for thread, steps in process.items():
             for step, (cpu_ms, _) in steps.items():
+                if step in (CAMERA, CLOCKS):
+                    continue
                 native = process is encoder and thread == "native"
                 found["encode" if native else named.get(step, step)] += cpu_ms
     found["supervise"] += supervisor_ms
