@@ -25,11 +25,13 @@ from engine.container.recipients import DataKeySecret, Recipient
 from engine.ledger import Ledger, written_runs
 from ipc import osdep
 from ipc.errors import ConfigError, InUse, SealrecError
+from ipc.frame import Loss
 
 __all__ = ["Part", "PartRecovered", "Parts"]
 
 KEY_BYTES = 32
 IN_USE_S, IN_USE_PAUSE_S = 10.0, 0.05
+MAX_LOSSES = 65_536
 COMMITMENT = slice(PREAMBLE - KEY_BYTES, PREAMBLE)
 
 
@@ -66,6 +68,7 @@ class PartRecovered:
     Attributes:
         part: Which.
         ledger: What it holds.
+        losses: The losses that it names, in order; the first 65,536 of them.
         state: ``sealed``, ``recovered`` or ``incomplete``.
         error: For a person; empty if it was closed.
         header: The one in force; None if it was not closed.
@@ -76,6 +79,7 @@ class PartRecovered:
     state: str
     error: str = ""
     header: Header | None = None
+    losses: tuple[Loss, ...] = ()
 
 
 class Parts:
@@ -249,21 +253,28 @@ class Parts:
 
 def _recover(part: Part, secret: DataKeySecret) -> PartRecovered:
     """Close a part if it is not closed, and count what it holds, from its own tables."""
-    ledger = Ledger()
+    ledger, losses = Ledger(), list[Loss]()
     try:
         _close(part, secret)
         with PartReader.open(part.path, secret) as reader:
             for fragment in reader.fragments():
                 for run in written_runs(fragment.table.frames):
                     ledger.add_written(run)
-                for loss in fragment.table.lost:
-                    ledger.add_lost(loss)
-            for loss in reader.seal.lost if reader.seal is not None else ():
-                ledger.add_lost(loss)
+                losses += _count(ledger, fragment.table.lost)
+                del losses[MAX_LOSSES:]
+            if reader.seal is not None:
+                losses += _count(ledger, reader.seal.lost)
             part.end_pts = max(part.end_pts, reader.end_pts)
-            return PartRecovered(part, ledger, reader.state, header=reader.header)
+            found = reader.header, tuple(losses[:MAX_LOSSES])
+            return PartRecovered(part, ledger, reader.state, "", *found)
     except (SealrecError, OSError) as error:
         return PartRecovered(part, ledger, "incomplete", str(error))
+
+
+def _count(ledger: Ledger, losses: tuple[Loss, ...]) -> tuple[Loss, ...]:
+    for loss in losses:
+        ledger.add_lost(loss)
+    return losses
 
 
 def _close(part: Part, secret: DataKeySecret) -> None:

@@ -209,6 +209,8 @@ class Recording:
     def recovered(self, item: PartRecovered) -> None:
         """A part of a dead encoder was closed and counted."""
         self.parts.recovered(item)
+        # What it had made durable and died before it could say is told now.
+        self.count_lost([LossRow.of(loss) for loss in item.losses])
         self.ledger.merge(item.ledger)
         kind = "recovery_failed" if item.error else "part_recovered"
         self._tell(kind, item.error, {"path": str(item.part.path)})

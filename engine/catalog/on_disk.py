@@ -55,7 +55,8 @@ class Contents:
 
     Attributes:
         ledger: The account.
-        losses: In order, neighbours joined, at most so many as a catalog takes.
+        losses: In order, neighbours joined, at most so many as a catalog takes. What two parts
+            hold, because a dead encoder's successor wrote it again, is in them once; so are marks.
         left_out: How many more there were.
         marks: In order.
         clock: The last pair of host clock and time of day.
@@ -66,17 +67,21 @@ class Contents:
     left_out: int = 0
     marks: list[Mark] = field(default_factory=list)
     clock: ClockPair | None = None
+    _noted: set[Note] = field(default_factory=set)
 
     def take(self, table: FragmentTable | SealTable) -> None:
         """Add a table."""
         for loss in table.lost:
-            self.ledger.add_lost(loss)
-        self.losses += table.lost
+            gaps = self.ledger.gaps
+            if self.ledger.add_lost(loss) or self.ledger.gaps > gaps:
+                self.losses.append(loss)
         if len(self.losses) > _MERGE_EVERY:
             self.finish()
         self.clock = table.clock or self.clock
-        self.marks += [_mark(note, self.clock) for note in table.marks]
-        del self.marks[MAX_MARKS:]
+        for note in table.marks:
+            if note not in self._noted and len(self.marks) < MAX_MARKS:
+                self._noted.add(note)
+                self.marks.append(_mark(note, self.clock))
 
     def finish(self) -> None:
         """Join what belongs together and keep what a catalog takes."""

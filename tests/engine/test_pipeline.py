@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine import pipeline as module
@@ -193,6 +194,11 @@ def durable(first: int, count: int, *, part: int = 0) -> messages.FragmentDurabl
     )
 
 
+def replace_lost(report: messages.FragmentDurable, *losses: Loss) -> messages.FragmentDurable:
+    """The same report, naming losses."""
+    return msgspec.structs.replace(report, lost=[LossRow.of(loss) for loss in losses])
+
+
 def sealed(stage: Stage, *, last: bool = True, lost: list[LossRow] | None = None) -> Message:
     """The report of a sealed part."""
     part = stage.recording.parts.current
@@ -296,6 +302,26 @@ def test_a_dead_encoders_part_is_counted_from_its_file(stage: Stage) -> None:
     assert order.previous["seqs"] == [[0, 2 * FRAMES - 1]]
     assert "part_recovered" in stage.kinds()
     assert stage.recording.ledger.totals()["written"] == 2 * FRAMES
+
+
+def test_losses_that_a_dead_encoder_did_not_tell_are_told_from_its_file(stage: Stage) -> None:
+    """Durable, and dead before it said so: the controller hears of them, and of none twice."""
+    stage.begin()
+    writer = begin_part(stage, fragments=1)
+    told = Loss(LossClass.CAMERA_GAP, 0, 1500, 1501, 1, 2)
+    untold = Loss(LossClass.RING_FULL, 0, 1502, 1503, 3, 4)
+    made = media.made_up(1)
+    table = replace(made.table, lost=(told, untold))
+    writer.append(table, made.media, pts=made.pts, duration=made.duration)
+    writer.abandon()
+    stage.says("encoder", replace_lost(durable(0, FRAMES), told))
+    stage.exits("encoder")
+    stage.wait_post()
+    lost = [details for kind, _, details in stage.told if kind == "frames_lost"]
+    assert [(one["class"], one["frames"], one["ids"]) for one in lost] == [
+        ("camera_gap", 2, [(1500, 1501)]),
+        ("ring_full", 2, [(1502, 1503)]),
+    ]
 
 
 def test_a_second_death_while_the_first_part_is_recovered(stage: Stage) -> None:

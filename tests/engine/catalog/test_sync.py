@@ -100,6 +100,23 @@ def test_a_sealed_recording_is_found(site: Site, folder: Path, studio: Studio) -
     assert witness(site.place, verify(studio.base, studio.secret)).verdict == "found"
 
 
+def test_what_two_parts_hold_is_there_once(site: Site, folder: Path, studio: Studio) -> None:
+    """A dead encoder's successor wrote the same loss, gap and mark again."""
+    lost = [gap(8, 9), Loss(LossClass.CAMERA_GAP, 1, None, None, 5, 9)]
+
+    def change(table: FragmentTable) -> FragmentTable:
+        return replace(table, marks=(Note(7, "laser_on", "50 W"),))
+
+    studio.part(0, range(8), lost=lost, last=False, table=change)
+    studio.part(1, range(10, 18), lost=lost, table=change)
+    run_sync(site, folder, studio)
+    losses = site.ask("SELECT first_id FROM losses")
+    assert len(losses) == 2
+    assert site.ask("SELECT number, kind FROM marks") == [(0, "laser_on")]
+    assert site.ask("SELECT gaps FROM recordings") == [(1,)]
+    again_changes_nothing(site, folder, studio)
+
+
 def test_rows_that_say_something_else_are_put_right(
     site: Site, folder: Path, studio: Studio
 ) -> None:
