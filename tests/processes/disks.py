@@ -5,7 +5,8 @@
     SlowDisk  a Disk whose image lies on another one that is frozen: writes go on into the page
               cache, syncs hang
 
-Everything is given back by `close`, also after a failed test.
+Everything is given back by `close`, also after a failed test. Before it nothing may be frozen: no
+process that waits for a frozen disk can be killed, and a test that ended there would never end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -66,7 +67,6 @@ class Disk:
         self._kept: bytes | None = None
         self._image, self.path = folder / "disk.img", folder / "disk"
         self._device: str | None = None
-        self._frozen = False
         self.path.mkdir()
         self._image.touch()
         os.truncate(self._image, size_bytes)
@@ -89,27 +89,24 @@ class Disk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def freeze(self) -> None:
-        """From now on every write hangs."""
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every write hangs meanwhile."""
         run("fsfreeze", "-f", self.path)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Writes go on."""
-        if self._frozen:
-            self._frozen = False
+        try:
+            yield
+        finally:
             run("fsfreeze", "-u", self.path)
 
     def break_blocks(self) -> None:
         """Every block of new files fails from now on: EIO. What they hold comes back."""
         assert self._device is not None
-        self.freeze()  # so that nothing is under way between the copy and the cut
-        with self._image.open("rb") as image:
-            image.seek(SOUND_BYTES)
-            self._kept = image.read()
-        os.truncate(self._image, SOUND_BYTES)
-        run("losetup", "-c", self._device)
-        self.thaw()
+        with self.frozen():  # so that nothing is under way between the copy and the cut
+            with self._image.open("rb") as image:
+                image.seek(SOUND_BYTES)
+                self._kept = image.read()
+            os.truncate(self._image, SOUND_BYTES)
+            run("losetup", "-c", self._device)
 
     def make_read_only(self) -> None:
         """What the kernel does after an error in the file system itself: EROFS from now on."""
@@ -139,7 +136,6 @@ class Disk:
         self._attach()
 
     def _detach(self) -> None:
-        self.thaw()
         if self._device is not None:
             run("umount", self.path)
             run("losetup", "-d", self._device)
@@ -172,17 +168,12 @@ class SlowDisk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def freeze(self) -> None:
-        """From now on every sync hangs."""
-        self._outer.freeze()
-
-    def thaw(self) -> None:
-        """Syncs go on."""
-        self._outer.thaw()
+    def frozen(self) -> AbstractContextManager[None]:
+        """Every sync hangs meanwhile."""
+        return self._outer.frozen()
 
     def close(self) -> None:
         """Give everything back."""
-        self._outer.thaw()
         self._inner.close()
         self._outer.close()
 

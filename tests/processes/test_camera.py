@@ -294,7 +294,7 @@ def test_a_stall_that_lasts_is_ended_by_opening_the_camera_again(
     assert_as_produced(recorded, cameras)
     assert len(recorded.gaps) == 1
     assert recorded.epochs == [1, 2]
-    assert recorded.kinds() == LOST_AND_BACK
+    assert recorded.kinds(*LOST_AND_BACK) == LOST_AND_BACK
 
 
 def test_an_unplugged_camera_comes_back_into_the_same_file(
@@ -324,7 +324,7 @@ def test_an_unplugged_camera_comes_back_into_the_same_file(
     unplugged, back = (cameras.wait_for(what, camera=0).host_ns for what in ("unplug", "replug"))
     assert gap.first_host_ns < unplugged < back < gap.last_host_ns
     assert recorded.epochs == [1, 2]
-    assert recorded.kinds() == LOST_AND_BACK
+    assert recorded.kinds(*LOST_AND_BACK) == LOST_AND_BACK
     first, second = (
         [row for row in recorded.frames if row.epoch == epoch] for epoch in recorded.epochs
     )
@@ -469,7 +469,7 @@ def test_ten_unplug_replug_cycles_in_one_recording(
     recorded = balanced(engine.stop(), out, key_file)
     assert_as_produced(recorded, cameras)
     assert len(recorded.gaps) == 10
-    assert recorded.kinds() == LOST_AND_BACK * 10
+    assert recorded.kinds(*LOST_AND_BACK) == LOST_AND_BACK * 10
     assert recorded.epochs == list(range(1, 12))
     for role in ("supervisor", "encoder", "capture"):
         for what, more in (("descriptors", 0), ("private_bytes", SLACK_BYTES)):
