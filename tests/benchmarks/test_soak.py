@@ -220,15 +220,15 @@ def test_what_ends_the_wait() -> None:
 # --- the real thing ---------------------------------------------------------------------------
 
 
-def test_a_minute_of_real_work(tmp_path: Path) -> None:
+def test_some_real_work(tmp_path: Path) -> None:
     """A real engine is watched second by second; the account, the record and the page are there."""
-    options = ["--minutes", "1", "--size", "640x400", "--decode", "--out", str(tmp_path)]
+    options = ["--minutes", "0.4", "--size", "640x400", "--decode", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "benchmarks.soak", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "soak.json").read_text())
     result = found["result"]
-    assert result["frames_offered"] == 60 * 30
+    assert result["frames_offered"] == 24 * 30
     assert result["balanced"]
     assert found["verify"]["state"] == "sealed"
     assert found["verify"]["decoded"] == result["frames_written"]
@@ -236,7 +236,7 @@ def test_a_minute_of_real_work(tmp_path: Path) -> None:
     assert set(found["processes"]) == set(PROCESSES)
     assert {f["verdict"] for f in found["findings"]} == {"good", "not judged"}
     columns = found["series"]
-    assert len(columns["t_s"]) >= 30
+    assert len(columns["t_s"]) >= 12
     for process in PROCESSES:
         assert min(v for v in columns[f"private_mb.{process}"] if v is not None) > 1
         assert min(v for v in columns[f"descriptors.{process}"] if v is not None) >= 3
