@@ -33,6 +33,7 @@ from ipc.messages import (
     OpenPart,
     StandBy,
     StartRecording,
+    common,
 )
 from tests.ipc.specification import section, sections
 
@@ -195,8 +196,8 @@ def fields_of(kind: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
 def kind_of(annotation: Any) -> str:
     """A field's type as the page writes it."""
     named = {
-        messages.Count: "count",
-        messages.Text: "text",
+        common.Count: "count",
+        common.Text: "text",
         LossRow: "loss row",
         type(None): "nil",
     }
