@@ -6,7 +6,6 @@ import os
 
 import benchmarks.feed_camera
 import workers.capture
-from benchmarks.feed import Player
 from benchmarks.feed_camera import FeedCamera
 from benchmarks.probes import CAMERA, Probes
 from ipc import logs
@@ -16,7 +15,7 @@ if __name__ == "__main__":
     probes = Probes("capture")
     probes.around(benchmarks.feed_camera, "wait_until", CAMERA)
     probes.around(FeedCamera, "_first_in_time", CAMERA)
-    probes.around(Player, "mark", CAMERA)
+    probes.around(FeedCamera, "_deliver", CAMERA)
     probes.around(FeedCamera, "copy", "copy")
     probes.around(RingSink, "acquire", "ring", frame=True)
     probes.around(RingSink, "publish", "ring")

@@ -35,11 +35,14 @@ STEPS = (
     (DiskThread, "_write", "write"),
 )
 
+ENCODING = ("encode",)
+
 if __name__ == "__main__":
     probes = Probes("encoder")
     probes.around(Converter, "convert", "convert", frame=True)
     for owner, name, step in STEPS:
-        probes.around(owner, name, step)
+        if probes.fine or step in ENCODING:
+            probes.around(owner, name, step)
     code = workers.encoder.main()
     probes.save()
     logs.flush(0.5)

@@ -23,7 +23,7 @@ PROBES = "SEALREC_BENCHMARK_PROBES"
 NATIVE = "native"  # threads of libraries: the encoder's
 REST = "rest"
 CLOCKS = "clocks"
-CAMERA = "camera"  # what stands in for the camera: its timer, and its mark on a frame
+CAMERA = "camera"  # what stands in for the camera and its SDK
 TRIALS = 5000
 
 Times = dict[str, list[float]]
@@ -36,12 +36,16 @@ class Probes:
 
     Args:
         role: Name of the file that `save` writes.
+
+    Attributes:
+        fine: Every step is asked for, not only what is encoded and what is the benchmark's own.
     """
 
     def __init__(self, role: str) -> None:
         order = json.loads(os.environ[PROBES])
         self._path = Path(order["folder"]) / f"{role}.json"
         self._first, self._last = (order["first"], order["last"])
+        self.fine = bool(order.get("fine", True))
         self._steps: dict[str, Times] = {}
         self._open = threading.local()
         self._frames = 0

@@ -101,7 +101,8 @@ class _Encoder:
                 return self._leave()
             if item is LIFELINE_LOST:
                 return self._finish_alone()
-            self._take_order(item)
+            if item is not None:
+                self._take_order(item)
             if self._standby is not None:
                 self._stand(self._standby)
             elif self._part is not None or self._disk.failed:
