@@ -7,7 +7,6 @@ camera does: frames wait for a late host in as many buffers as an SDK has, and t
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from fractions import Fraction
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import workers.capture
 from benchmarks.feed import Feed, Player
-from ipc import logs
 from ipc.frame import PixelFormat
+from ipc.worker import leave
 from workers.sources.source import (
     FrameSink,
     Pixels,
@@ -115,5 +114,4 @@ class FeedCamera:
 if __name__ == "__main__":
     workers.capture.open_source = FeedCamera  # type: ignore[attr-defined]
     code = workers.capture.main()
-    logs.flush(0.5)
-    os._exit(code)
+    leave(code)

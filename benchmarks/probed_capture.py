@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import benchmarks.feed_camera
 import workers.capture
 from benchmarks.feed_camera import FeedCamera
 from benchmarks.probes import CAMERA, Probes
-from ipc import logs
+from ipc.worker import leave
 from workers.ring_sink import RingSink
 
 if __name__ == "__main__":
@@ -22,5 +20,4 @@ if __name__ == "__main__":
     workers.capture.open_source = FeedCamera  # type: ignore[attr-defined]
     code = workers.capture.main()
     probes.save()
-    logs.flush(0.5)
-    os._exit(code)
+    leave(code)

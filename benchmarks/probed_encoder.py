@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import engine.container.writer
 import workers.encoder
 from benchmarks.probes import Probes
 from engine.container.partfile import HeaderCopies, PartFile
 from engine.container.payload import PayloadWriter
-from ipc import logs
 from ipc.ring import RingReader
+from ipc.worker import leave
 from workers.codecs.convert import Converter
 from workers.codecs.encoders import VideoEncoder
 from workers.disk import DiskThread
@@ -45,5 +43,4 @@ if __name__ == "__main__":
             probes.around(owner, name, step)
     code = workers.encoder.main()
     probes.save()
-    logs.flush(0.5)
-    os._exit(code)
+    leave(code)

@@ -10,7 +10,6 @@ the frames is in `ring_sink`.
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -20,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from ipc import logs, osdep
+from ipc import logs
 from ipc.camera_control import CameraChanges, CameraState
 from ipc.errors import CameraError, SealrecError, WrongState
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
@@ -30,7 +29,6 @@ from ipc.messages import (
     CameraRefused,
     CameraTold,
     EndStream,
-    Failure,
     FireTrigger,
     OpenSource,
     Shutdown,
@@ -41,6 +39,7 @@ from ipc.messages import (
     ToCapture,
 )
 from ipc.ring import RingWriter
+from ipc.worker import leave, run
 from workers.ring_sink import RingSink
 from workers.silence import Silence
 from workers.sources.source import (
@@ -62,7 +61,6 @@ OPEN_LIMIT_S = 20.0
 OPEN_QUIET_S = 2.0  # waiting longer than this is told
 # A camera's thread that wants the interpreter gets it from another one within this time.
 SWITCH_S = 0.0005
-CRASHED = 70
 
 
 class _Source:
@@ -337,26 +335,9 @@ class _Capture:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the capture worker; returns its exit code."""
-    arguments = WorkerArguments.parse(sys.argv[1:] if argv is None else argv)
-    logs.secure_standard_streams()
-    logs.configure("capture")
-    osdep.forbid_core_dumps()
     sys.setswitchinterval(SWITCH_S)
-    lifeline = Lifeline(arguments, role="capture", accepts=ToCapture)
-    try:
-        return _Capture(lifeline, arguments).run()
-    except SealrecError as error:
-        failure = Failure(code=error.code, message=error.message, hint=error.hint)
-        lifeline.channel.send_quietly(failure)
-        lifeline.channel.flush(1.0)
-        return error.exit_code
-    except Exception:  # noqa: BLE001 - the one place that catches all
-        logs.logger.exception("capture crashed")
-        return CRASHED
+    return run("capture", ToCapture, lambda *given: _Capture(*given).run(), argv)
 
 
 if __name__ == "__main__":
-    # Threads of a camera SDK may outlive it; the exit code must not wait for them.
-    code = main()
-    logs.flush(0.5)
-    os._exit(code)
+    leave(main())

@@ -13,8 +13,6 @@ the recording: it names what it writes and loses, part by part.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,13 +21,12 @@ from typing import Any
 
 from engine.ledger import Ledger
 from ipc import logs, osdep
-from ipc.errors import EncoderError, SealrecError
+from ipc.errors import EncoderError
 from ipc.frame import FrameFlags, Loss, LossClass
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import (
     EpochMapped,
     Event,
-    Failure,
     FinishRecording,
     NoteEvent,
     OpenPart,
@@ -44,6 +41,7 @@ from ipc.messages import (
     ToEncoder,
 )
 from ipc.ring import RingFrame, RingReader
+from ipc.worker import leave, run
 from workers.disk import DiskThread
 from workers.notes import Pauses
 from workers.pieces import Pieces
@@ -59,7 +57,6 @@ DISK_WAIT_S = 0.02
 ORPHAN_DRAIN_S = 2.0
 SEAL_WAIT_S = 60.0
 MAX_ENCODE_ERRORS = 30
-CRASHED = 70
 
 
 class _Encoder:
@@ -416,31 +413,18 @@ def _first_order(lifeline: Lifeline) -> OpenPart | StandBy | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the encoder worker; returns its exit code."""
-    arguments = WorkerArguments.parse(sys.argv[1:] if argv is None else argv)
-    logs.secure_standard_streams()
-    logs.configure("encoder")
-    osdep.forbid_core_dumps()
     osdep.keep_heap_whole()
-    lifeline = Lifeline(arguments, role="encoder", accepts=ToEncoder)
+    return run("encoder", ToEncoder, _work, argv)
+
+
+def _work(lifeline: Lifeline, arguments: WorkerArguments) -> int:
     assert arguments.ring is not None
-    try:
-        order = _first_order(lifeline)
-        if order is None:
-            return 0
-        # The ring has no size before the source is open, so it cannot be attached earlier.
-        encoder = _Encoder(lifeline, RingReader.attach(arguments.ring))
-        return encoder.run(order)
-    except SealrecError as error:
-        failure = Failure(code=error.code, message=error.message, hint=error.hint)
-        lifeline.channel.send_quietly(failure)
-        lifeline.channel.flush(1.0)
-        return error.exit_code
-    except Exception:  # noqa: BLE001 - the one place that catches all
-        logs.logger.exception("encoder crashed")
-        return CRASHED
+    order = _first_order(lifeline)
+    if order is None:
+        return 0
+    # The ring has no size before the source is open, so it cannot be attached earlier.
+    return _Encoder(lifeline, RingReader.attach(arguments.ring)).run(order)
 
 
 if __name__ == "__main__":
-    code = main()
-    logs.flush(0.5)
-    os._exit(code)
+    leave(main())

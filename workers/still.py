@@ -9,8 +9,6 @@ reader opens it, and its one sample is the PNG file. Nothing is ever in the clea
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +23,13 @@ from engine.container.tables import ClockPair, FragmentTable, FrameRow, SealTabl
 from engine.container.writer import PartWriter, SealResult
 from engine.ledger import Ledger, WrittenRun
 from engine.rendering import render
-from ipc import logs, osdep
+from ipc import logs
 from ipc.errors import DiskError, EncoderError, SealrecError, WrongState
 from ipc.frame import FrameFlags, PixelFormat
 from ipc.lifeline import LIFELINE_LOST, Lifeline, SelfMeasure, WorkerArguments
 from ipc.messages import SealStill, Shutdown, StillRefused, StillSealed, ToStill
 from ipc.ring import ObservedFrame, RingObserver
+from ipc.worker import leave, run
 from workers.codecs.mux import TIME_BASE, init_segment, mux_fragment, open_container
 from workers.codecs.spec import TIMESCALE_HZ, Sample
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 HEARTBEAT_S = 1.0
-CRASHED = 70
 # The fastest that is still half as long as without: a treatment waits for the next one.
 COMPRESSION = "1"
 CODEC = "png"
@@ -202,24 +200,19 @@ def _answer(order: SealStill, observer: RingObserver) -> StillSealed | StillRefu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the still worker; returns its exit code."""
-    arguments = WorkerArguments.parse(sys.argv[1:] if argv is None else argv)
-    logs.secure_standard_streams()
-    logs.configure("still")
-    osdep.forbid_core_dumps()
-    lifeline = Lifeline(arguments, role="still", accepts=ToStill)
+    return run("still", ToStill, _work, argv)
+
+
+def _work(lifeline: Lifeline, arguments: WorkerArguments) -> int:
     assert arguments.ring is not None
     try:
-        _serve(lifeline, RingObserver.attach(arguments.ring))
+        observer = RingObserver.attach(arguments.ring)
     except SealrecError as error:
-        logs.logger.error("still failed", error=str(error))
-        return error.exit_code
-    except Exception:  # noqa: BLE001 - the one place that catches all
-        logs.logger.exception("still crashed")
-        return CRASHED
+        logs.logger.error("still failed", error=str(error))  # a controller is pointed to the log
+        raise
+    _serve(lifeline, observer)
     return 0
 
 
 if __name__ == "__main__":
-    code = main()
-    logs.flush(0.5)
-    os._exit(code)
+    leave(main())
