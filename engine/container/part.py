@@ -7,7 +7,6 @@ the index is first asked for. Opening does not decrypt what is not asked for: ``
 
 from __future__ import annotations
 
-import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from engine.container.header import HEADER_BYTES, Header, OpenedHeader, State, o
 from engine.container.payload import CHUNK, PAYLOAD_OFFSET, PREAMBLE, commitment_of
 from engine.container.plaintext import Plaintext, Progress
 from engine.container.recipients import DataKeySecret, Secret
+from engine.container.stream import PlacedStream
 from engine.container.tables import (
     FragmentTable,
     IndexRow,
@@ -32,7 +32,7 @@ from ipc import osdep
 from ipc.errors import ConfigError, Corrupt, DiskError, Truncated
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    pass
 
 __all__ = ["Fragment", "PartReader", "PartState"]
 
@@ -68,7 +68,7 @@ class Fragment:
     media_size: int
 
 
-class PartReader(io.RawIOBase):
+class PartReader(PlacedStream):
     """The plaintext of one part as a seekable, read-only file, and what is known about it.
 
     Not thread-safe.
@@ -91,7 +91,6 @@ class PartReader(io.RawIOBase):
         self.copies_valid = opened.valid
         self._opened = opened
         self._fd = -1
-        self._position = 0
         self._index: tuple[IndexRow, ...] | None = None
         self._init: Unit | None = None
         preamble = osdep.read_at(fd, PREAMBLE, PAYLOAD_OFFSET)
@@ -150,36 +149,6 @@ class PartReader(io.RawIOBase):
     def size(self) -> int:
         """Plaintext bytes: up to the end of the last whole unit."""
         return self._found.size_bytes
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read starts."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; see ``io.RawIOBase.seek``."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"there is no place {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read plaintext; see ``io.RawIOBase.readinto``.
-
-        Raises:
-            Corrupt: a chunk on the way is not what was written, with its place.
-        """
-        done = self.read_into(memoryview(buffer).cast("B"), self._position)
-        self._position += done
-        return done
 
     def readall(self) -> bytes:
         """Everything from here on."""

@@ -9,7 +9,6 @@ Source: FORMAT.md, "Inside the payload" and "Rules of reading".
 
 from __future__ import annotations
 
-import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -21,10 +20,11 @@ from engine.container.header import HEADER_BYTES, Header
 from engine.container.names import base_of, index_of, parts_of
 from engine.container.part import Fragment, PartReader, PartState
 from engine.container.recipients import Secret
+from engine.container.stream import PlacedStream
 from ipc.errors import ConfigError, Corrupt, SealrecError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    pass
 
 __all__ = [
     "Fragment",
@@ -84,7 +84,7 @@ class _Piece:
     size_bytes: int
 
 
-class RecordingReader(io.RawIOBase):
+class RecordingReader(PlacedStream):
     """All parts of a recording as one seekable, read-only fragmented MP4.
 
     Not thread-safe.
@@ -103,7 +103,6 @@ class RecordingReader(io.RawIOBase):
         self.problems = tuple(problems)
         self._pieces = _join(self.parts)
         self._starts = [piece.start for piece in self._pieces]
-        self._position = 0
         inits = {part.init_segment for part in self.parts if part.size}
         self.uniform = len(inits) <= 1
 
@@ -188,41 +187,14 @@ class RecordingReader(io.RawIOBase):
         last = self._pieces[-1] if self._pieces else None
         return 0 if last is None else last.start + last.size_bytes
 
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read starts."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; see ``io.RawIOBase.seek``."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"there is no place {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read plaintext; see ``io.RawIOBase.readinto``.
-
-        Raises:
-            Corrupt: a chunk on the way is not what was written, with its place.
-        """
-        view = memoryview(buffer).cast("B")
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill a buffer from a place on, wherever the next ``read`` starts."""
         done = 0
-        while done < len(view) and self._position < self.size:
-            piece = self._pieces[bisect_right(self._starts, self._position) - 1]
-            within = self._position - piece.start
+        while done < len(view) and offset + done < self.size:
+            piece = self._pieces[bisect_right(self._starts, offset + done) - 1]
+            within = offset + done - piece.start
             room = min(len(view) - done, piece.size_bytes - within)
-            count = piece.part.read_into(view[done : done + room], piece.offset + within)
-            done += count
-            self._position += count
+            done += piece.part.read_into(view[done : done + room], piece.offset + within)
         return done
 
     def readall(self) -> bytes:
