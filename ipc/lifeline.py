@@ -125,7 +125,8 @@ class SelfMeasure:
 
     def __init__(self) -> None:
         self._memory = osdep.own_memory()
-        self._measured = self._walked = time.monotonic()
+        self._measured = time.monotonic()
+        self._walked = self._measured - PAGES_EVERY_S  # a process that has just begun is small
 
     def status(self, detail: dict[str, Any]) -> WorkerStatus:
         """Figures for a heartbeat; memory every 5 s, its shares, which take a walk, every 60 s."""
