@@ -74,9 +74,10 @@ def test_a_full_ring_turns_the_light_off(engine: Serving) -> None:
     seen = len(engine.statuses)
     engine.wait_written(status["frames"]["written"] + 2 * FPS)
     states = {s["state"] for _, s in engine.statuses[seen:]}
-    # A machine with other work may also hold a worker up for a second, which the light says too.
     assert "ring_full" in states
-    assert "recording" not in states
+    # Other work on the machine may hold a worker up for seconds, in which nothing is refused.
+    if not states & {"capture_silent", "encoder_silent", "disk_stalled"}:
+        assert states == {"ring_full"}
     result = engine.stop()
     assert result["balanced"]
     assert result["lost"]["ring_full"] > 0
