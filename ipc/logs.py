@@ -132,9 +132,10 @@ def secure_standard_streams() -> None:
         if fd > STDERR:
             os.close(fd)
             break
-    os.dup2(STDERR, 1)
+    # First: a stream that could seek asks where it is, and a pipe in its place cannot say.
     for stream in (sys.stdout, sys.stderr):
         _line_buffered(stream)
+    os.dup2(STDERR, 1)
 
 
 def _line_buffered(stream: TextIO | None) -> None:

@@ -34,17 +34,17 @@ def run_worker(work: str) -> tuple[int, list[object], list[dict[str, str]]]:
     worker = subprocess.Popen(
         [sys.executable, "-c", code, "--read", str(down[0]), "--write", str(up[1])],
         pass_fds=[down[0], up[1]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     for fd in (down[0], up[1]):
         os.close(fd)
     channel: Channel[Hello] = Channel(up[0], down[1], FromCameras)
     said: list[object] = []
     try:
-        log, _ = worker.communicate(timeout=30)
+        _, log = worker.communicate(timeout=30)
         while True:
             said.append(channel.receive())
     except Exception:  # noqa: BLE001 - the end of the stream
