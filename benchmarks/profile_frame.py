@@ -185,28 +185,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for JSON and PNG; default: results")
     wish = parser.parse_args()
     console = Console()
-    runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-    idles = []
-    with memory_folder() as memory, tempfile.TemporaryDirectory() as folder:
-        with console.status("drawing the pictures"):
-            bench = bench_for(memory, Path(folder), (CELL,), wish.size, frames=0)
-        for round_ in range(wish.rounds):
-            with console.status(f"round {round_ + 1} of {wish.rounds}"):
-                for fine, good in runs.items():
-                    try:
-                        good.append(profile(bench, wish.seconds, fine=fine))
-                    except RunFailed as failure:
-                        console.print(f"round {round_ + 1}: {failure}")
-                idles.append(idle(wish.size, wish.seconds / 2))
-    if not all(runs.values()):
+    fine, coarse, idles = _rounds(wish, console)
+    if not fine or not coarse:
         console.print("No round was good: nothing can be said.")
         return 1
-    steps = medians([run["cpu_ms"] for run in runs[True]])
-    lanes = {
-        lane: medians([run["clock_ms"][lane] for run in runs[True]])
-        for lane in runs[True][0]["clock_ms"]
-    }
-    rest = median(rest_share(run["cpu_ms"]) for run in runs[False])
+    steps = medians([run["cpu_ms"] for run in fine])
+    lanes = {lane: medians([run["clock_ms"][lane] for run in fine]) for lane in fine[0]["clock_ms"]}
+    rest = median(rest_share(run["cpu_ms"]) for run in coarse)
     nobody, waiting = (median(share) for share in zip(*idles, strict=True))
     shown = Table("step", "CPU ms a frame", "share")
     for name, value in steps.items():
@@ -222,8 +207,8 @@ def main() -> int:
         "clock_ms": lanes,
         "figures": figures["engine"],
         "idle": {"waiting": waiting, "nobody": nobody},
-        "rounds": runs[True],
-        "coarse_rounds": runs[False],
+        "rounds": fine,
+        "coarse_rounds": coarse,
     }
     path = write_json("profile_frame", rounded(summary), wish.out)
     plot(steps, lanes, path.with_suffix(".png"))
@@ -232,6 +217,26 @@ def main() -> int:
     for finding in findings:
         console.print(f"{finding.figure}: {finding.verdict} ({finding})")
     return int(any(finding.failed for finding in findings))
+
+
+def _rounds(
+    wish: argparse.Namespace, console: Console
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[float, float]]]:
+    """Good recordings with all clocks and with few, in turn, and what waiting took beside each."""
+    runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    idles = []
+    with memory_folder() as memory, tempfile.TemporaryDirectory() as folder:
+        with console.status("drawing the pictures"):
+            bench = bench_for(memory, Path(folder), (CELL,), wish.size, frames=0)
+        for number in range(1, wish.rounds + 1):
+            with console.status(f"round {number} of {wish.rounds}"):
+                for fine, good in runs.items():
+                    try:
+                        good.append(profile(bench, wish.seconds, fine=fine))
+                    except RunFailed as failure:
+                        console.print(f"round {number}: {failure}")
+                idles.append(idle(wish.size, wish.seconds / 2))
+    return runs[True], runs[False], idles
 
 
 def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -177,6 +178,27 @@ def test_wait_is_woken_by_the_end_once(writer: RingWriter, reader: RingReader) -
     thread.join()
     assert reader.ended == "limit"
     assert not reader.wait(0.01)
+
+
+def test_wait_is_ended_for_something_else(writer: RingWriter, reader: RingReader) -> None:
+    """An order ends a wait, also one that has not begun; once, and no frame is passed over."""
+    thread = threading.Thread(target=reader.wake)
+    began = time.monotonic()
+    thread.start()
+    assert not reader.wait(30)
+    thread.join()
+    reader.wake()
+    assert not reader.wait(30)
+    assert time.monotonic() - began < 20
+    began = time.monotonic()
+    assert not reader.wait(0.05)
+    assert time.monotonic() - began >= 0.05
+    reader.wake()
+    assert publish(writer, 0)
+    assert reader.wait(30)
+    assert drain(reader) == [0]
+    reader.close()
+    reader.wake()  # of a closed ring nobody waits
 
 
 def test_the_reason_of_the_end_is_cut_to_whole_characters(

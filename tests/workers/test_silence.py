@@ -30,6 +30,18 @@ def test_a_silence_is_told_once_and_so_is_its_end() -> None:
     assert looked_at(silence, [2, 3, 4], since=1.5) == ["heard"]
 
 
+def test_a_sign_is_awaited_before_the_first_and_in_a_silence() -> None:
+    """Only then a look has to come soon."""
+    silence = Silence(1.0, 0.0)
+    assert silence.expected
+    assert looked_at(silence, [1]) == ["heard"]
+    assert not silence.expected
+    assert looked_at(silence, [1] * 15, since=0.1) == ["silent"]
+    assert silence.expected
+    assert looked_at(silence, [2], since=1.6) == ["heard"]
+    assert not silence.expected
+
+
 def test_a_pause_within_the_limit_is_none() -> None:
     """As long as the limit is not passed nothing is said."""
     assert looked_at(Silence(1.0, 0.0), [1] * 10 + [2] * 10 + [3] * 10) == ["heard"]
